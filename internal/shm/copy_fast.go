@@ -1,0 +1,30 @@
+//go:build amd64 && !race
+
+package shm
+
+import "unsafe"
+
+// On amd64 loads are not reordered with loads nor stores with stores, so plain
+// copies between two atomic accesses of a version word are enough.
+
+// Append appends the n bytes at off to dst. The bytes may be torn; the caller
+// compares versions afterwards.
+func (w Window) Append(dst []byte, off, n uint64) []byte {
+	return append(dst, unsafe.Slice((*byte)(w.at(off, n)), n)...)
+}
+
+// Equal reports whether the bytes at off equal b.
+func (w Window) Equal(off uint64, b []byte) bool {
+	p := w.at(off, uint64(len(b)))
+	return unsafe.String((*byte)(p), len(b)) == unsafe.String(unsafe.SliceData(b), len(b))
+}
+
+// Write copies b to off.
+func (w Window) Write(off uint64, b []byte) {
+	copy(unsafe.Slice((*byte)(w.at(off, uint64(len(b)))), len(b)), b)
+}
+
+// Zero clears n bytes at off.
+func (w Window) Zero(off, n uint64) {
+	clear(unsafe.Slice((*byte)(w.at(off, n)), n))
+}

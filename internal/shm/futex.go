@@ -1,0 +1,40 @@
+package shm
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Operations of futex(2); not the PRIVATE ones, as waker and waiter are
+// different processes.
+const (
+	futexWait = 0
+	futexWake = 1
+)
+
+// FutexWait sleeps while *addr equals seen, for timeout at most, until FutexWake.
+// It may return early for no reason (a signal, say): the caller looks again. It
+// holds an OS thread meanwhile. It pairs with FutexWake after a change of *addr.
+func FutexWait(addr *atomic.Uint32, seen uint32, timeout time.Duration) error {
+	ts := unix.NsecToTimespec(timeout.Nanoseconds())
+	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(addr)), futexWait,
+		uintptr(seen), uintptr(unsafe.Pointer(&ts)), 0, 0)
+	switch errno {
+	case 0, unix.EAGAIN, unix.EINTR, unix.ETIMEDOUT:
+		return nil
+	}
+	return fmt.Errorf("futex wait: %w", error(errno))
+}
+
+// FutexWake wakes at most n waiters of addr.
+func FutexWake(addr *atomic.Uint32, n int) error {
+	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(addr)), futexWake, uintptr(n), 0, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("futex wake: %w", error(errno))
+	}
+	return nil
+}

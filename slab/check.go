@@ -1,0 +1,165 @@
+package slab
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+)
+
+// Check compares index, order, free list and counts of every shard with its
+// cells, under the shard's lock, and returns what contradicts what, nothing for a
+// sound slab. It changes nothing, except that a lock it has to take from the
+// dead is followed by a rebuild. It waits for each lock until ctx ends.
+func (s *Slab) Check(ctx context.Context) (problems []string, err error) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		var found []string
+		err := s.update(ctx, sh, func() error { found = sh.check(); return nil })
+		if err != nil {
+			return problems, err
+		}
+		problems = append(problems, found...)
+	}
+	return problems, nil
+}
+
+// checker gathers what is wrong with one shard.
+type checker struct {
+	*shard
+	problems []string
+	live     map[uint32]survivor // by cell
+	used     []bool
+}
+
+func (c *checker) report(format string, args ...any) {
+	if len(c.problems) < 32 {
+		c.problems = append(c.problems, fmt.Sprintf("shard %d: ", c.number)+fmt.Sprintf(format, args...))
+	}
+}
+
+func (sh *shard) check() []string {
+	c := checker{shard: sh, live: map[uint32]survivor{}, used: make([]bool, sh.slab.geo.Cells+1)}
+	c.checkCells()
+	c.checkIndex()
+	c.checkOrder()
+	c.checkFree()
+	return c.problems
+}
+
+// checkCells gathers the live records and compares the counts.
+func (c *checker) checkCells() {
+	var cells, size uint64
+	for n := uint32(1); n <= c.slab.geo.Cells; n++ {
+		v := c.cell(n).Version.Load()
+		switch {
+		case v >= layout.VersionLimit || v != 0 && v>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(c.number):
+			c.report("cell %d: version %#x is not this shard's", n, v)
+		case v>>layout.VersionSequenceShift > c.head.Sequence.Load():
+			c.report("cell %d: version %#x is ahead of the sequence %d", n, v, c.head.Sequence.Load())
+		case isLive(v):
+			r, ok := c.survivor(n, v, c.used)
+			if !ok {
+				c.report("cell %d: lengths or chain of a live record are damaged", n)
+				continue
+			}
+			c.live[n] = r
+			cells += uint64(r.cells)
+			size += r.bytes
+		}
+	}
+	for _, f := range []struct {
+		name      string
+		got, want uint64
+	}{
+		{"Live", uint64(c.head.Live.Load()), uint64(len(c.live))},
+		{"Used", uint64(c.head.Used.Load()), cells},
+		{"Bytes", c.head.Bytes.Load(), size},
+	} {
+		if f.got != f.want {
+			c.report("%s is %d, the cells say %d", f.name, f.got, f.want)
+		}
+	}
+}
+
+// checkIndex sees that each live record is named by one slot, in its own chain,
+// and no slot by anything else.
+func (c *checker) checkIndex() {
+	named := map[uint32]int{}
+	chained := map[*layout.Bucket]bool{}
+	for bucket := range uint64(c.slab.geo.Buckets) {
+		// Any hash of this bucket leads to its chain.
+		hash := ceil(bucket<<32, uint64(c.slab.geo.Buckets))
+		err := c.slots(hash, func(p place) bool {
+			if chained[p.bucket] && p.slot == 0 {
+				c.report("bucket %d: its chain leads into another", bucket)
+			}
+			chained[p.bucket] = true
+			slot := p.word()
+			if slot == 0 {
+				return true
+			}
+			r, ok := c.live[uint32(slot)]
+			switch {
+			case !ok:
+				c.report("bucket %d: slot names cell %d, which is no live record", bucket, uint32(slot))
+			case r.hash>>layout.SlotTagShift != slot>>layout.SlotTagShift || c.bucketOffset(r.hash) != bucket*layout.SizeBucket:
+				c.report("bucket %d: slot names cell %d, whose hash %#x belongs elsewhere", bucket, uint32(slot), r.hash)
+			}
+			named[uint32(slot)]++
+			return true
+		})
+		if err != nil {
+			c.report("bucket %d: %v", bucket, err)
+		}
+	}
+	keys := map[string]uint32{}
+	for n, r := range c.live {
+		if named[n] != 1 {
+			c.report("cell %d: %d slots name it", n, named[n])
+		}
+		id := fmt.Sprint(r.flags) + string(r.key)
+		if other := keys[id]; other != 0 {
+			c.report("cells %d and %d hold the same key", n, other)
+		}
+		keys[id] = n
+	}
+}
+
+// checkOrder walks the list from the back.
+func (c *checker) checkOrder() {
+	count, after := 0, uint32(0)
+	for n := c.order.Back(); n != 0; count++ {
+		if _, ok := c.live[n]; !ok || count > len(c.live) {
+			c.report("order: cell %d is no live record, or comes twice", n)
+			return
+		}
+		if next := c.cell(n).Next.Load(); next != after {
+			c.report("order: cell %d points back to %d, not to %d", n, next, after)
+		}
+		after, n = n, c.cell(n).Prev.Load()
+	}
+	if after != c.head.Front.Load() || count != len(c.live) {
+		c.report("order: %d of %d records, ending at cell %d, the front being %d", count, len(c.live), after, c.head.Front.Load())
+	}
+}
+
+// checkFree sees that every cell is used, free or fresh.
+func (c *checker) checkFree() {
+	for n, steps := c.head.FreeHead.Load(), uint32(0); n != 0; steps++ {
+		if !c.isCell(n) || c.used[n] || steps > c.slab.geo.Cells {
+			c.report("free list: cell %d is in use, no cell, or comes twice", n)
+			return
+		}
+		if v := c.cell(n).Version.Load(); v&layout.VersionStateMask != layout.VersionFree {
+			c.report("free list: cell %d has version %#x", n, v)
+		}
+		c.used[n] = true
+		n = c.cell(n).Chain.Load()
+	}
+	for n := uint32(1); n <= c.slab.geo.Cells; n++ {
+		if fresh := n > c.head.Bump.Load(); c.used[n] == fresh {
+			c.report("cell %d is neither used nor free nor fresh, or two of them", n)
+		}
+	}
+}

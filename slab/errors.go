@@ -1,0 +1,37 @@
+package slab
+
+import (
+	"errors"
+
+	"github.com/flagstone-shm/flagstone/internal/format"
+	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/lock"
+)
+
+var (
+	// ErrFull says that the key's shard has no room and the slab's policy is to
+	// refuse. Replacing a record by one that needs no more cells always works.
+	ErrFull = errors.New("slab is full")
+	// ErrKeyTooLong says that a key is longer than the slab was made for.
+	ErrKeyTooLong = errors.New("key too long")
+	// ErrValueTooLong says that a value is longer than the slab was made for.
+	ErrValueTooLong = errors.New("value too long")
+	// ErrCorrupt says that shared words contradict each other and a rebuild did
+	// not help, as when another process keeps overwriting them.
+	ErrCorrupt = errors.New("slab is corrupt")
+	// ErrOptions says that no slab can be made from the options.
+	ErrOptions = errors.New("impossible slab options")
+
+	// ErrBusy says that a wait ended with its context, or that a lookup could
+	// neither succeed nor be sure of a miss within its bound.
+	ErrBusy = lock.ErrBusy
+	// ErrClosed says that the handle was closed.
+	ErrClosed = lock.ErrClosed
+	// ErrLost says that this process was taken for dead; see lock.ErrLost.
+	ErrLost = lock.ErrLost
+	// ErrFault says that the kernel refused an access: the file was truncated.
+	ErrFault = shm.ErrFault
+)
+
+// FormatError says which field of a file made it refused, and both values.
+type FormatError = format.Error

@@ -1,0 +1,290 @@
+package slab
+
+import (
+	"fmt"
+	"math"
+	"sort"
+
+	"github.com/flagstone-shm/flagstone/internal/format"
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
+)
+
+// Policy is what a full shard does with a new key.
+type Policy uint32
+
+const (
+	// Evict makes room by the slab's order. The default.
+	Evict Policy = layout.FullEvict
+	// Refuse returns ErrFull, for those who run evictions themselves.
+	Refuse Policy = layout.FullRefuse
+)
+
+// Options say how large a slab is to be. The zero value of each field is a
+// default. They count only when a slab is made.
+type Options struct {
+	Size     uint64 // bytes of the file at most; 64 MiB if Entries is 0 too
+	Entries  uint64 // instead of Size: records of one cell that must fit
+	CellSize int    // bytes, a multiple of 64; 128, of which 80 are for key and value
+	MaxKey   int    // longest key in bytes; 1,024
+	MaxValue int    // longest value in bytes; 65,536
+	Shards   int    // a power of two up to 256; as many as cost little
+	OnFull   Policy // Evict
+}
+
+// Defaults of Options.
+const (
+	DefaultSize     = 64 << 20
+	DefaultMaxKey   = 1 << 10
+	DefaultMaxValue = 64 << 10
+)
+
+// Geometry is the shape of a slab. It is computed once, stored in the header,
+// and never read from there again after a handle has checked it.
+type Geometry struct {
+	Shards   uint32 // a power of two
+	CellSize uint32 // bytes
+	Cells    uint32 // per shard
+	Buckets  uint32 // per shard
+	Overflow uint32 // overflow buckets per shard
+	MaxKey   uint32 // bytes
+	MaxValue uint32 // bytes
+	Reserve  uint32 // cells of the largest record, kept free for replacing
+	Order    uint32
+	OnFull   Policy
+	Capacity uint64 // records of one cell before the first eviction or refusal
+}
+
+// Sizes of a cell's parts in bytes.
+const (
+	headSize = layout.SizeCellHeader
+	tailSize = layout.SizeTailHeader
+)
+
+func (g Geometry) indexOffset() uint64 { return layout.SizeShard }
+func (g Geometry) indexSize() uint64 {
+	return (uint64(g.Buckets) + uint64(g.Overflow)) * layout.SizeBucket
+}
+
+// cellOffset is where cell 1 starts in a shard: on a page, so that no cell of a
+// power-of-two size shares a line with another.
+func (g Geometry) cellOffset() uint64 { return pages(g.indexOffset() + g.indexSize()) }
+func (g Geometry) cellBytes() uint64  { return uint64(g.Cells) * uint64(g.CellSize) }
+func (g Geometry) shardStride() uint64 {
+	return pages(g.cellOffset() + g.cellBytes())
+}
+func (g Geometry) shardOffset() uint64 { return layout.PageSize }
+
+// FileSize returns the size of the slab's file in bytes.
+func (g Geometry) FileSize() uint64 {
+	return g.shardOffset() + uint64(g.Shards)*g.shardStride()
+}
+
+// Headroom returns by how much the shards together exceed the capacity, in
+// cells: what uneven hashing needs, and the reserve for replacing.
+func (g Geometry) Headroom() uint64 { return uint64(g.Shards)*uint64(g.Cells) - g.Capacity }
+
+// Payload returns how many bytes of key and value fit one cell.
+func (g Geometry) Payload() uint64 { return uint64(g.CellSize) - headSize }
+
+// cellsFor returns how many cells a record of n key and value bytes takes.
+func (g Geometry) cellsFor(n uint64) uint64 {
+	first := g.Payload()
+	if n <= first {
+		return 1
+	}
+	return 1 + ceil(n-first, uint64(g.CellSize)-tailSize)
+}
+
+func pages(n uint64) uint64   { return (n + layout.PageSize - 1) &^ (layout.PageSize - 1) }
+func ceil(n, d uint64) uint64 { return (n + d - 1) / d }
+
+// Plan computes the geometry for the options: the most records that fit into
+// Size, or a slab for Entries records.
+func Plan(o Options) (Geometry, error) {
+	cell := uint64(withDefault(o.CellSize, layout.DefaultCellSize))
+	maxKey, maxValue := uint64(withDefault(o.MaxKey, DefaultMaxKey)), uint64(withDefault(o.MaxValue, DefaultMaxValue))
+	switch {
+	case o.CellSize < 0 || cell%64 != 0 || cell < layout.MinCellSize || cell > layout.MaxCellSize:
+		return Geometry{}, fmt.Errorf("%w: cells of %d bytes: need a multiple of 64 from %d to %d", ErrOptions, o.CellSize, layout.MinCellSize, layout.MaxCellSize)
+	case o.MaxKey < 0 || maxKey > layout.MaxKeyLength:
+		return Geometry{}, fmt.Errorf("%w: keys of %d bytes: the limit is %d", ErrOptions, o.MaxKey, layout.MaxKeyLength)
+	case o.MaxValue < 0 || maxValue > layout.MaxValueLength:
+		return Geometry{}, fmt.Errorf("%w: values of %d bytes: the limit is %d", ErrOptions, o.MaxValue, layout.MaxValueLength)
+	case o.Shards < 0 || o.Shards > layout.MaxShards || o.Shards&(o.Shards-1) != 0:
+		return Geometry{}, fmt.Errorf("%w: %d shards: need a power of two up to %d", ErrOptions, o.Shards, layout.MaxShards)
+	case o.OnFull != Evict && o.OnFull != Refuse:
+		return Geometry{}, fmt.Errorf("%w: policy %d", ErrOptions, o.OnFull)
+	case o.Size != 0 && o.Entries != 0:
+		return Geometry{}, fmt.Errorf("%w: both Size and Entries", ErrOptions)
+	case o.Entries > math.MaxInt32*layout.MaxShards/2 || o.Size > math.MaxInt64/2:
+		return Geometry{}, fmt.Errorf("%w: too large", ErrOptions)
+	}
+	base := Geometry{
+		CellSize: uint32(cell), MaxKey: uint32(max(maxKey, 8)), MaxValue: uint32(maxValue),
+		Order: layout.OrderLRU, OnFull: o.OnFull,
+	}
+	base.Reserve = uint32(base.cellsFor(uint64(base.MaxKey) + uint64(base.MaxValue)))
+	if o.Entries != 0 {
+		return plan(base, o.Entries, o.Shards)
+	}
+	size := o.Size
+	if size == 0 {
+		size = DefaultSize
+	}
+	// The most entries whose file is not larger than size.
+	fits := func(n uint64) bool {
+		g, err := plan(base, n, o.Shards)
+		return err == nil && g.FileSize() <= size
+	}
+	entries := sort.Search(int(size/cell), func(n int) bool { return !fits(uint64(n) + 1) })
+	if entries == 0 {
+		g, err := plan(base, 1, o.Shards)
+		if err != nil {
+			return g, err
+		}
+		return g, fmt.Errorf("%w: %d bytes are too few: one record of up to %d bytes needs %d; lower MaxValue or raise Size",
+			ErrOptions, size, maxKey+maxValue, g.FileSize())
+	}
+	return plan(base, uint64(entries), o.Shards)
+}
+
+// overhead is how much of the capacity headroom and reserve may take before a
+// smaller number of shards is chosen.
+const overhead = 8 // one eighth
+
+// plan completes base for a number of entries. With shards 0 it takes the most
+// shards, up to 64, that cost no more than the overhead.
+func plan(base Geometry, entries uint64, shards int) (Geometry, error) {
+	if shards != 0 {
+		return planShards(base, entries, uint32(shards))
+	}
+	for n := uint32(64); n > 1; n /= 2 {
+		if g, err := planShards(base, entries, n); err == nil && g.Headroom() <= entries/overhead {
+			return g, nil
+		}
+	}
+	return planShards(base, entries, 1)
+}
+
+func planShards(g Geometry, entries uint64, shards uint32) (Geometry, error) {
+	cells := perShard(entries, uint64(shards)) + uint64(g.Reserve)
+	cells = max(cells, 2*uint64(g.Reserve)) // one largest record and its replacement
+	if cells > layout.MaxShardCells {
+		return g, fmt.Errorf("%w: %d cells per shard, the limit is %d", ErrOptions, cells, layout.MaxShardCells)
+	}
+	g.Shards, g.Cells, g.Capacity = shards, uint32(cells), entries
+	g.Buckets = uint32(ceil(cells, layout.RecordsPerBucket))
+	// If every record hashed into one bucket: enough once a rebuild has packed them.
+	g.Overflow = uint32(ceil(cells, layout.SlotsPerBucket))
+	return g, nil
+}
+
+// unevenness is the chance, for one slab and one seed, that hashing is so uneven
+// that a shard is full before the slab holds its capacity.
+const unevenness = 1.0 / (1 << 40)
+
+// perShard returns how many cells each of shards needs so that any n keys fit,
+// but for a chance of unevenness: the smallest m for which Chernoff's bound on
+// the binomial distribution, exp(-mu((1+x)ln(1+x)-x)) with mu = n/shards and
+// m = mu(1+x), times the number of shards is below it.
+func perShard(n, shards uint64) uint64 {
+	if shards == 1 {
+		return n
+	}
+	mu := float64(n) / float64(shards)
+	enough := func(m float64) bool {
+		x := m/mu - 1
+		return -mu*((1+x)*math.Log1p(x)-x)+math.Log(float64(shards)) <= math.Log(unevenness)
+	}
+	low := uint64(mu) + 1
+	extra := sort.Search(int(n-min(n, low)), func(i int) bool { return enough(float64(low + uint64(i))) })
+	return low + uint64(extra)
+}
+
+func withDefault(n, def int) int {
+	if n == 0 {
+		return def
+	}
+	return n
+}
+
+// store writes the geometry into a header.
+func (g Geometry) store(h *layout.SlabHeader) {
+	h.Shards.Store(g.Shards)
+	h.CellSize.Store(g.CellSize)
+	h.Cells.Store(g.Cells)
+	h.Buckets.Store(g.Buckets)
+	h.Overflow.Store(g.Overflow)
+	h.MaxKey.Store(g.MaxKey)
+	h.MaxValue.Store(g.MaxValue)
+	h.Reserve.Store(g.Reserve)
+	h.Order.Store(g.Order)
+	h.Full.Store(uint32(g.OnFull))
+	h.Capacity.Store(g.Capacity)
+	h.ShardOffset.Store(g.shardOffset())
+	h.ShardStride.Store(g.shardStride())
+	h.IndexOffset.Store(g.indexOffset())
+	h.CellOffset.Store(g.cellOffset())
+}
+
+// ReadGeometry reads the geometry from the header of a slab of fileSize bytes,
+// once, and refuses one that does not describe such a file.
+func ReadGeometry(file string, w shm.Window, fileSize uint64) (Geometry, error) {
+	if err := format.Check(file, w, layout.SlabMagic, checksummed, fileSize); err != nil {
+		return Geometry{}, err
+	}
+	h := shm.At[layout.SlabHeader](w, 0)
+	g := Geometry{
+		Shards: h.Shards.Load(), CellSize: h.CellSize.Load(), Cells: h.Cells.Load(),
+		Buckets: h.Buckets.Load(), Overflow: h.Overflow.Load(), MaxKey: h.MaxKey.Load(),
+		MaxValue: h.MaxValue.Load(), Reserve: h.Reserve.Load(), Order: h.Order.Load(),
+		OnFull: Policy(h.Full.Load()), Capacity: h.Capacity.Load(),
+	}
+	within := func(field string, got, low, high uint64) error {
+		if got < low || got > high {
+			return &format.Error{File: file, Field: field, Got: got, Want: min(max(got, low), high), Err: format.ErrGeometry}
+		}
+		return nil
+	}
+	equal := func(field string, got, want uint64) error {
+		return format.Equal(file, field, got, want, format.ErrGeometry)
+	}
+	for _, check := range []func() error{
+		func() error { return within("Shards", uint64(g.Shards), 1, layout.MaxShards) },
+		func() error { return equal("Shards", uint64(g.Shards&(g.Shards-1)), 0) },
+		func() error {
+			return within("CellSize", uint64(g.CellSize), layout.MinCellSize, layout.MaxCellSize)
+		},
+		func() error { return equal("CellSize", uint64(g.CellSize%64), 0) },
+		func() error { return within("Cells", uint64(g.Cells), 2, layout.MaxShardCells) },
+		func() error { return within("MaxKey", uint64(g.MaxKey), 8, layout.MaxKeyLength) },
+		func() error { return within("MaxValue", uint64(g.MaxValue), 0, layout.MaxValueLength) },
+		func() error { return within("Buckets", uint64(g.Buckets), 1, uint64(g.Cells)) },
+		func() error {
+			return equal("Overflow", uint64(g.Overflow), ceil(uint64(g.Cells), layout.SlotsPerBucket))
+		},
+		func() error {
+			return equal("Reserve", uint64(g.Reserve), g.cellsFor(uint64(g.MaxKey)+uint64(g.MaxValue)))
+		},
+		func() error { return within("Reserve", uint64(g.Reserve), 1, uint64(g.Cells)/2) },
+		func() error { return equal("Order", uint64(g.Order), layout.OrderLRU) },
+		func() error { return within("Full", uint64(g.OnFull), layout.FullEvict, layout.FullRefuse) },
+		func() error {
+			return within("Capacity", g.Capacity, 1, uint64(g.Shards)*uint64(g.Cells-g.Reserve))
+		},
+		func() error { return equal("ShardOffset", h.ShardOffset.Load(), g.shardOffset()) },
+		func() error { return equal("ShardStride", h.ShardStride.Load(), g.shardStride()) },
+		func() error { return equal("IndexOffset", h.IndexOffset.Load(), g.indexOffset()) },
+		func() error { return equal("CellOffset", h.CellOffset.Load(), g.cellOffset()) },
+		func() error { return format.Equal(file, "FileSize", fileSize, g.FileSize(), format.ErrSize) },
+	} {
+		if err := check(); err != nil {
+			return Geometry{}, err
+		}
+	}
+	return g, nil
+}
+
+// checksummed is how many bytes of the header its checksum covers.
+const checksummed = 176

@@ -1,0 +1,192 @@
+package slab
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/lru"
+)
+
+// Rebuild makes index, order, free list and counts of every shard anew from the
+// cells. Nothing readable is lost. Lookups in a shard that is being rebuilt,
+// some microseconds per thousand records, may return ErrBusy.
+func (s *Slab) Rebuild(ctx context.Context) error {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		if err := s.update(ctx, sh, func() error { sh.rebuild(); return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// survivor is a live record found by a rebuild.
+type survivor struct {
+	hash, version, stamp uint64
+	key                  []byte
+	flags, cell          uint32
+	cells                uint32
+	bytes                uint64
+}
+
+// rebuild is lock recovery and repair. It trusts nothing but the cells, and of
+// those only what is consistent; it may die anywhere and is simply begun again
+// by the next taker of the lock, who finds the epoch odd. PROTOCOL.md,
+// "Rebuild"; model: rebuild.pml.
+func (sh *shard) rebuild() {
+	epoch := sh.head.Epoch.Load() | layout.EpochRebuilding
+	sh.head.Epoch.Store(epoch) // odd first: pairs with the loads in read
+
+	live, used, top, sequence := sh.survey()
+
+	// Pass 1: of the records of one key all but the newest are freed, before a
+	// slot can name one (rebuild.pml BREAK_ONEPASS).
+	slices.SortFunc(live, func(a, b survivor) int {
+		return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.key, b.key),
+			cmp.Compare(a.flags, b.flags), cmp.Compare(b.version, a.version))
+	})
+	live = slices.CompactFunc(live, func(a, b survivor) bool {
+		same := a.hash == b.hash && a.flags == b.flags && bytes.Equal(a.key, b.key)
+		if same {
+			sh.dismiss(b, used)
+		}
+		return same
+	})
+
+	// Pass 2: everything but the cells, anew.
+	sh.index.Zero(0, sh.index.Len())
+	sh.head.OverflowHead.Store(0)
+	sh.head.OverflowBump.Store(0)
+	live = slices.DeleteFunc(live, func(r survivor) bool {
+		at, extra, end, err := sh.vacant(r.hash)
+		if err != nil { // only if somebody overwrites the index meanwhile
+			sh.dismiss(r, used)
+			sh.head.Dropped.Add(1)
+			return true
+		}
+		at.store(r.hash>>layout.SlotTagShift<<layout.SlotTagShift | uint64(r.cell))
+		if extra != 0 {
+			end.Link.Store(extra)
+		}
+		return false
+	})
+	slices.SortFunc(live, func(a, b survivor) int {
+		return cmp.Or(cmp.Compare(a.stamp, b.stamp), cmp.Compare(a.version, b.version))
+	})
+	sh.order.Reset()
+	var cells, size uint64
+	for _, r := range live {
+		if sh.order.PushFront(r.cell) != nil { // only if somebody overwrites it meanwhile
+			break
+		}
+		cells += uint64(r.cells)
+		size += r.bytes
+	}
+	sh.freeUnused(used, top)
+	sh.head.Live.Store(uint32(len(live)))
+	sh.head.Used.Store(uint32(cells))
+	sh.head.Bytes.Store(size)
+	sh.head.Sequence.Store(sequence) // never lowered (rebuild.pml BREAK_COUNTER)
+	sh.head.Rebuilds.Add(1)
+	next := (epoch + 1) & layout.EpochRebuildMask // even last: pairs with the loads in read
+	sh.head.Epoch.Store(epoch&^layout.EpochRebuildMask | next)
+}
+
+// survey reads all cells. It returns the records that are whole, which cells
+// they use, the highest cell ever used, and the highest sequence number seen.
+func (sh *shard) survey() (live []survivor, used []bool, top uint32, sequence uint64) {
+	const limit = layout.VersionLimit >> layout.VersionSequenceShift
+	if sequence = sh.head.Sequence.Load(); sequence >= limit {
+		sequence = 0
+	}
+	used = make([]bool, sh.slab.geo.Cells+1)
+	for n := uint32(1); n <= sh.slab.geo.Cells; n++ {
+		c := sh.cell(n)
+		version := c.Version.Load()
+		if version == 0 {
+			continue
+		}
+		top = n
+		if version >= layout.VersionLimit || version>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(sh.number) {
+			c.Version.Store(sh.version(0) | layout.VersionFree)
+			continue
+		}
+		sequence = max(sequence, version>>layout.VersionSequenceShift)
+		if !isLive(version) {
+			continue
+		}
+		r, ok := sh.survivor(n, version, used)
+		if !ok {
+			c.Version.Store(version | layout.VersionFree)
+			sh.head.Dropped.Add(1)
+			continue
+		}
+		live = append(live, r)
+	}
+	return live, used, top, sequence
+}
+
+// survivor reads the record in cell n and marks its cells as used. It refuses
+// one whose lengths or chain are damaged.
+func (sh *shard) survivor(n uint32, version uint64, used []bool) (r survivor, ok bool) {
+	c := sh.cell(n)
+	keyLen, valueLen, flags, ok := sh.lengths(c)
+	if !ok || used[n] || flags&layout.FlagHashKey != 0 && keyLen != 8 {
+		return r, false
+	}
+	r = survivor{
+		version: version, stamp: lru.Stamp(c.Recency.Load()), flags: flags, cell: n,
+		cells: uint32(sh.slab.geo.cellsFor(keyLen + valueLen)), bytes: keyLen + valueLen,
+	}
+	if r.key, ok = sh.appendBytes(nil, n, version, 0, keyLen); !ok {
+		return r, false
+	}
+	r.hash = sh.slab.rehash(r.key, flags)
+	used[n] = true
+	next := c.Chain.Load()
+	for i := range r.cells - 1 {
+		if !sh.isCell(next) || used[next] || sh.tail(next).Version.Load() != version|layout.VersionPart {
+			sh.unmark(used, n, i)
+			return r, false
+		}
+		used[next] = true
+		next = sh.tail(next).Chain.Load()
+	}
+	return r, true
+}
+
+// unmark notes that a head and its first tails are not in use.
+func (sh *shard) unmark(used []bool, head, tails uint32) {
+	used[head] = false
+	next := sh.cell(head).Chain.Load()
+	for range tails {
+		if !sh.isCell(next) { // only if somebody overwrites it meanwhile
+			return
+		}
+		used[next] = false
+		next = sh.tail(next).Chain.Load()
+	}
+}
+
+// dismiss frees a record that lost against a newer one of its key.
+func (sh *shard) dismiss(r survivor, used []bool) {
+	sh.cell(r.cell).Version.Store(r.version | layout.VersionFree)
+	sh.unmark(used, r.cell, r.cells-1)
+}
+
+// freeUnused makes the free list of all cells up to top that no record uses.
+func (sh *shard) freeUnused(used []bool, top uint32) {
+	sh.head.FreeHead.Store(0)
+	sh.head.Bump.Store(top)
+	for n := top; n > 0; n-- {
+		if used[n] {
+			continue
+		}
+		c := sh.cell(n)
+		c.Version.Store(max(c.Version.Load(), sh.version(0)) | layout.VersionFree)
+		sh.push(n)
+	}
+}

@@ -1,0 +1,127 @@
+package slab
+
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/lru"
+)
+
+// Record is what Scan yields. Its slices are valid until yield returns.
+type Record struct {
+	Key     []byte // the key's bytes; the application's hash, 8 bytes little-endian, if ByHash
+	Value   []byte
+	Hash    uint64 // HashOf(Key), or the application's hash if ByHash
+	ByHash  bool   // stored by SetHash
+	LastUse uint64 // domain time in milliseconds
+	Expiry  uint64 // wall time in milliseconds since 1970; 0 is never
+}
+
+// reported returns what a record's hash is to the outside.
+func reported(k []byte, flags uint32, hash uint64) (byHash bool, h uint64) {
+	if flags&layout.FlagHashKey != 0 && len(k) == 8 {
+		return true, binary.LittleEndian.Uint64(k)
+	}
+	return false, hash
+}
+
+// Scan yields every record that is in the slab from before the call until after
+// it, exactly once, and of those that come, go or change meanwhile some; expired
+// ones too. It stops when yield returns false. It takes a lock only for buckets
+// that keep changing, waiting until ctx ends. Recency is not touched.
+func (s *Slab) Scan(ctx context.Context, yield func(Record) bool) error {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		for bucket := range uint64(s.geo.Buckets) {
+			var page scanPage
+			if err := sh.scanChain(ctx, bucket, &page); err != nil {
+				return err
+			}
+			for _, r := range page.records {
+				if !yield(r) {
+					return nil
+				}
+			}
+		}
+	}
+	return s.usable()
+}
+
+// scanPage is the content of one chain of buckets.
+type scanPage struct{ records []Record }
+
+// scanChain reads one chain. A key that stays keeps its slot, and a rebuild
+// leaves it in its chain, so a chain read within one epoch has every key that
+// stays exactly once.
+func (sh *shard) scanChain(ctx context.Context, bucket uint64, page *scanPage) (err error) {
+	for range patience {
+		if done, err := sh.tryChain(bucket, page); done || err != nil {
+			return err
+		}
+	}
+	return sh.slab.update(ctx, sh, func() error {
+		if done, err := sh.tryChain(bucket, page); !done {
+			return sh.brokenf("bucket %d changes under the lock: %v", bucket, err)
+		}
+		return nil
+	})
+}
+
+func (sh *shard) tryChain(bucket uint64, page *scanPage) (done bool, err error) {
+	defer sh.slab.leave(shm.Guard(), &err)
+	page.records = page.records[:0]
+	epoch := sh.head.Epoch.Load() // pairs with rebuild
+	if epoch&layout.EpochRebuilding != 0 {
+		return false, nil
+	}
+	b := sh.bucketAt(bucket * layout.SizeBucket)
+	for range sh.slab.geo.Overflow + 1 {
+		for i := range b.Slots {
+			slot := b.Slots[i].Load() // pairs with write
+			if slot == 0 || !sh.isCell(uint32(slot)) {
+				continue
+			}
+			c := sh.cell(uint32(slot))
+			version := c.Version.Load() // pairs with write and release
+			r, whole := sh.record(c, uint32(slot), version)
+			if b.Slots[i].Load() != slot || c.Version.Load() != version {
+				return false, nil
+			}
+			if whole && r.placedBy>>layout.SlotTagShift == slot>>layout.SlotTagShift {
+				page.records = append(page.records, r.Record)
+			}
+		}
+		next, ok := sh.overflow(b.Link.Load())
+		if !ok {
+			break
+		}
+		b = next
+	}
+	return sh.head.Epoch.Load() == epoch, nil
+}
+
+// placed is a record with the hash that places it.
+type placed struct {
+	Record
+	placedBy uint64
+}
+
+// record copies the record in cell n; whole is false if it is no live one, or
+// damaged, or changing.
+func (sh *shard) record(c *layout.CellHeader, n uint32, version uint64) (r placed, whole bool) {
+	keyLen, valueLen, flags, ok := sh.lengths(c)
+	if !isLive(version) || !ok {
+		return r, false
+	}
+	both, ok := sh.appendBytes(nil, n, version, 0, keyLen+valueLen)
+	if !ok {
+		return r, false
+	}
+	r.Key, r.Value = both[:keyLen:keyLen], both[keyLen:]
+	r.LastUse, r.Expiry = lru.Stamp(c.Recency.Load()), c.Expiry.Load()&layout.ExpiryMask
+	r.placedBy = sh.slab.rehash(r.Key, flags)
+	r.ByHash, r.Hash = reported(r.Key, flags, r.placedBy)
+	return r, true
+}

@@ -1,0 +1,200 @@
+package slab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/flagstone-shm/flagstone/internal/format"
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/lock"
+	"github.com/flagstone-shm/flagstone/lru"
+)
+
+// Domain is what a slab needs from the processes around it: who this handle is
+// in lock words, who is dead, and the domain's two clocks.
+type Domain interface {
+	lock.Owner
+	// Wall returns milliseconds since 1970, for expiry.
+	Wall() uint64
+	// Now returns the domain's own time in milliseconds, for recency.
+	Now() uint64
+}
+
+// Identity ties a slab to its place in a domain; Open refuses another's.
+type Identity struct {
+	SegmentID uint64
+	Domain    [2]uint64 // the domain's uuid
+	HashSeed  uint64
+}
+
+// Slab is a handle on a slab. A process makes one per slab. All methods may be
+// called concurrently.
+type Slab struct {
+	seg    *shm.Segment
+	geo    Geometry
+	seed   uint64
+	domain Domain
+	shards []shard
+	locks  lock.Counters
+	lost   atomic.Bool
+	closed atomic.Bool
+}
+
+// Format makes an empty slab of a segment of zeros with g.FileSize bytes. It
+// writes the header page only; READY comes last.
+func Format(seg *shm.Segment, g Geometry, id Identity, wall uint64) (err error) {
+	defer seg.Catch(shm.Guard(), &err)
+	w := seg.Window()
+	h := shm.At[layout.SlabHeader](w, 0)
+	format.Stamp(w, layout.SlabMagic, g.FileSize())
+	h.SegmentID.Store(id.SegmentID)
+	h.DomainUUID[0].Store(id.Domain[0])
+	h.DomainUUID[1].Store(id.Domain[1])
+	h.HashSeed.Store(id.HashSeed)
+	h.Created.Store(wall)
+	g.store(h)
+	h.Checksum.Store(format.Checksum(w, checksummed))
+	h.Ready.Store(1) // pairs with the load in Open
+	return nil
+}
+
+// Open returns a handle on the slab in seg, which it closes in Close. It touches
+// the header page only. A slab that is not what id says, or whose header does not
+// describe such a file, is refused with a *FormatError, and nothing is changed.
+func Open(seg *shm.Segment, domain Domain, id Identity) (s *Slab, err error) {
+	defer seg.Catch(shm.Guard(), &err)
+	w, file := seg.Window(), seg.Name()
+	if w.Len() < layout.PageSize {
+		return nil, &format.Error{File: file, Field: "file size", Got: w.Len(), Want: layout.PageSize, Err: format.ErrSize}
+	}
+	h := shm.At[layout.SlabHeader](w, 0)
+	ready := h.Ready.Load() // pairs with the store in Format
+	geo, err := ReadGeometry(file, w, w.Len())
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range []struct {
+		field     string
+		got, want uint64
+		err       error
+	}{
+		{"Ready", ready, 1, format.ErrNotReady},
+		{"SegmentID", h.SegmentID.Load(), id.SegmentID, format.ErrForeign},
+		{"DomainUUID[0]", h.DomainUUID[0].Load(), id.Domain[0], format.ErrForeign},
+		{"DomainUUID[1]", h.DomainUUID[1].Load(), id.Domain[1], format.ErrForeign},
+		{"HashSeed", h.HashSeed.Load(), id.HashSeed, format.ErrForeign},
+	} {
+		if err := format.Equal(file, c.field, c.got, c.want, c.err); err != nil {
+			return nil, err
+		}
+	}
+	s = &Slab{seg: seg, geo: geo, seed: id.HashSeed, domain: domain, shards: make([]shard, geo.Shards)}
+	for i := range s.shards {
+		s.shards[i].init(s, uint32(i), w.Sub(geo.shardOffset()+uint64(i)*geo.shardStride(), geo.shardStride()))
+	}
+	return s, nil
+}
+
+// Geometry returns the slab's shape.
+func (s *Slab) Geometry() Geometry { return s.geo }
+
+// Close waits for the operations of this process that hold or await a lock and
+// gives the memory back. Lookups still running end with ErrClosed, as does
+// every later call. Other processes notice nothing.
+func (s *Slab) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	for i := range s.shards {
+		s.shards[i].mutex.Close()
+	}
+	return s.seg.Close()
+}
+
+// usable returns why the handle must not be used, if so.
+func (s *Slab) usable() error {
+	switch {
+	case s.closed.Load():
+		return ErrClosed
+	case s.lost.Load():
+		return ErrLost
+	}
+	return nil
+}
+
+// leave, deferred in every operation, undoes shm.Guard and turns a fault into an
+// error: ErrClosed if the handle was closed meanwhile.
+func (s *Slab) leave(guard bool, err *error) {
+	s.seg.Unguard(guard)
+	if r := recover(); r != nil {
+		*err = s.seg.Recovered(r)
+		if s.closed.Load() && errors.Is(*err, ErrFault) {
+			*err = ErrClosed
+		}
+	}
+}
+
+// shardOf returns the shard that the hash belongs to.
+func (s *Slab) shardOf(hash uint64) *shard { return &s.shards[hash&uint64(len(s.shards)-1)] }
+
+// update runs change under the shard's lock. A shard found half done is rebuilt
+// first; one whose words contradict each other is rebuilt and tried once more.
+func (s *Slab) update(ctx context.Context, sh *shard, change func() error) (err error) {
+	defer s.leave(shm.Guard(), &err)
+	if err := s.usable(); err != nil {
+		return err
+	}
+	consistent, err := sh.mutex.Lock(ctx)
+	if err != nil {
+		return fmt.Errorf("shard %d: %w", sh.number, err)
+	}
+	return sh.locked(consistent, change)
+}
+
+// locked runs change and unlocks; the caller has just taken the lock.
+func (sh *shard) locked(consistent bool, change func() error) (err error) {
+	finished := false
+	defer func() {
+		if !finished { // a fault or a panic: readers must not trust the shard
+			sh.abandon()
+			consistent = false
+		}
+		if e := sh.mutex.Unlock(consistent); e != nil && err == nil {
+			sh.slab.lost.Store(sh.slab.lost.Load() || errors.Is(e, ErrLost))
+			err = fmt.Errorf("shard %d: %w", sh.number, e)
+		}
+	}()
+	if !consistent {
+		sh.head.Steals.Add(1)
+	}
+	if !consistent || sh.head.Epoch.Load()&layout.EpochRebuilding != 0 {
+		sh.rebuild()
+	}
+	consistent = true
+	if err = change(); isBroken(err) {
+		sh.rebuild()
+		if err = change(); isBroken(err) {
+			err = fmt.Errorf("shard %d: %w: %w", sh.number, ErrCorrupt, err)
+		}
+	}
+	finished = true
+	return err
+}
+
+// errBroken says that the shard's words contradict each other: rebuild it.
+var errBroken = errors.New("shard needs a rebuild")
+
+func isBroken(err error) bool {
+	return err != nil && (errors.Is(err, errBroken) || errors.Is(err, lru.ErrBroken))
+}
+
+// abandon leaves the shard marked as half done for whoever locks it next. Where
+// even that faults, the lock word still says so.
+func (sh *shard) abandon() {
+	var err error
+	defer sh.slab.seg.Catch(shm.Guard(), &err)
+	sh.head.Epoch.Store(sh.head.Epoch.Load() | layout.EpochRebuilding)
+}

@@ -1,0 +1,162 @@
+package slab
+
+import (
+	"fmt"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+)
+
+// Everything here needs the lock.
+
+// makeRoom sees to it that after a record of need cells has taken the place of
+// old (0 if there is none) as many cells are free as the largest record takes.
+// So a replacement always finds cells, and only a new or longer record evicts or
+// is refused. Old itself is never evicted.
+func (sh *shard) makeRoom(need uint64, old uint32) error {
+	g := &sh.slab.geo
+	var had uint64
+	if old != 0 {
+		keyLen, valueLen, _, _ := sh.lengths(sh.cell(old))
+		had = g.cellsFor(keyLen + valueLen)
+	}
+	if need <= had {
+		return nil
+	}
+	victim := sh.order.Back()
+	for uint64(sh.head.Used.Load())+need-had > uint64(g.Cells-g.Reserve) {
+		if g.OnFull == Refuse {
+			return fmt.Errorf("%w: shard %d of %d: %d cells needed, %d of %d in use, %d kept for replacing",
+				ErrFull, sh.number, g.Shards, need, sh.head.Used.Load(), g.Cells, g.Reserve)
+		}
+		if victim == old {
+			newer, err := sh.order.Newer(victim)
+			if err != nil {
+				return err
+			}
+			victim = newer
+		}
+		if victim == 0 {
+			return sh.brokenf("%d cells in use and nothing to evict", sh.head.Used.Load())
+		}
+		next, err := sh.order.Newer(victim)
+		if err != nil {
+			return err
+		}
+		if err := sh.drop(victim); err != nil {
+			return err
+		}
+		sh.head.EvictedFull.Add(1)
+		victim = next
+	}
+	return nil
+}
+
+// drop removes a record that is known by its cell only.
+func (sh *shard) drop(n uint32) error {
+	hash, err := sh.hashOf(n)
+	if err != nil {
+		return err
+	}
+	at, err := sh.locate(hash, n)
+	if err != nil {
+		return err
+	}
+	return sh.release(n, hash, at)
+}
+
+// hashOf computes the hash of the record in cell n from its key.
+func (sh *shard) hashOf(n uint32) (uint64, error) {
+	if !sh.isCell(n) {
+		return 0, sh.brokenf("cell %d in the order", n)
+	}
+	c := sh.cell(n)
+	version := c.Version.Load()
+	keyLen, _, flags, ok := sh.lengths(c)
+	if !isLive(version) || !ok {
+		return 0, sh.brokenf("cell %d in the order, its version being %#x", n, version)
+	}
+	var buf [256]byte
+	k, ok := sh.appendBytes(buf[:0], n, version, 0, keyLen)
+	if !ok {
+		return 0, sh.brokenf("chain of cell %d", n)
+	}
+	return sh.slab.rehash(k, flags), nil
+}
+
+// release removes a record: its version turns odd, which is the moment, then
+// its slot is cleared and its cells are free.
+func (sh *shard) release(n uint32, hash uint64, at place) error {
+	c := sh.cell(n)
+	version := c.Version.Load()
+	c.Version.Store(version | layout.VersionFree) // pairs with the loads of readers
+	at.store(0)
+	if at.bucket != sh.bucketAt(sh.bucketOffset(hash)) {
+		sh.trim(hash)
+	}
+	return sh.free(n)
+}
+
+// free takes a record that no slot names out of the order and gives its cells
+// back: the head's version turns odd before any tail can be used again (read.pml
+// BREAK_FREE).
+func (sh *shard) free(n uint32) error {
+	c := sh.cell(n)
+	version := c.Version.Load() &^ layout.VersionStateMask
+	c.Version.Store(version | layout.VersionFree) // pairs with the loads of readers
+	if err := sh.order.Remove(n); err != nil {
+		return err
+	}
+	keyLen, valueLen, _, ok := sh.lengths(c)
+	if !ok {
+		return sh.brokenf("lengths of cell %d", n)
+	}
+	cells := sh.slab.geo.cellsFor(keyLen + valueLen)
+	next := c.Chain.Load()
+	sh.push(n)
+	for range cells - 1 {
+		if !sh.isCell(next) {
+			return sh.brokenf("link to cell %d", next)
+		}
+		t := sh.tail(next)
+		if v := t.Version.Load(); v != version|layout.VersionPart {
+			return sh.brokenf("cell %d with version %#x in a chain of version %#x", next, v, version)
+		}
+		t.Version.Store(version | layout.VersionFree)
+		n, next = next, t.Chain.Load()
+		sh.push(n)
+	}
+	sh.tally(-1, -cells, -(keyLen + valueLen))
+	return nil
+}
+
+// push puts a cell on the free list.
+func (sh *shard) push(n uint32) {
+	sh.cell(n).Chain.Store(sh.head.FreeHead.Load())
+	sh.head.FreeHead.Store(n)
+}
+
+// pop takes a free cell, of the list or never used. It refuses one that is not
+// marked as free.
+func (sh *shard) pop() (uint32, error) {
+	n := sh.head.FreeHead.Load()
+	if n == 0 {
+		n = sh.head.Bump.Load() + 1
+		if !sh.isCell(n) || sh.cell(n).Version.Load() != 0 {
+			return 0, sh.brokenf("cell %d is not fresh", n)
+		}
+		sh.head.Bump.Store(n)
+		return n, nil
+	}
+	if !sh.isCell(n) || sh.cell(n).Version.Load()&layout.VersionStateMask != layout.VersionFree {
+		return 0, sh.brokenf("cell %d on the free list", n)
+	}
+	sh.head.FreeHead.Store(sh.cell(n).Chain.Load())
+	return n, nil
+}
+
+// tally adds to what the shard holds; negative amounts wrap around.
+func (sh *shard) tally(records int32, cells, bytes uint64) {
+	sh.head.Live.Add(uint32(records))
+	sh.head.Used.Add(uint32(cells))
+	sh.head.Bytes.Add(bytes)
+}
