@@ -11,6 +11,7 @@ import (
 type Batch struct {
 	values []byte
 	found  []span
+	hits   int
 	keys   [group]key
 }
 
@@ -19,6 +20,9 @@ type span struct{ from, to int }
 
 // Len returns the number of keys of the last GetBatch.
 func (b *Batch) Len() int { return len(b.found) }
+
+// Hits returns how many of them had a value.
+func (b *Batch) Hits() int { return b.hits }
 
 // Value returns the value of the last GetBatch's key i and whether there was one.
 func (b *Batch) Value(i int) ([]byte, bool) {
@@ -40,7 +44,7 @@ const group = 16
 func (s *Slab) GetBatch(b *Batch, keys [][]byte) (err error) {
 	defer s.leave(shm.Guard(), &err)
 	b.values = b.values[:0]
-	b.found = b.found[:0]
+	b.found, b.hits = b.found[:0], 0
 	for range keys {
 		b.found = append(b.found, span{-1, -1})
 	}
@@ -75,6 +79,7 @@ func (s *Slab) lookupGroup(b *Batch, keys []key, found []span) error {
 		if ok {
 			b.values = value
 			found[i] = span{from, len(value)}
+			b.hits++
 		}
 	}
 	return nil

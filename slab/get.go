@@ -93,7 +93,7 @@ again:
 					if expired {
 						return dst, miss
 					}
-					lru.Touch(c, seen, sh.slab.domain.Now())
+					lru.Touch(c, seen, sh.slab.domain.Now.Load())
 					if lru.Due(seen, sh.head.Turn.Load()) {
 						sh.promote(c, n, version)
 					}
@@ -143,7 +143,7 @@ func same(slot *atomic.Uint64, tag uint64) (bit uint) {
 // value appends the record's value to dst. Whole is false if the record changed
 // or is damaged.
 func (sh *shard) value(dst []byte, c *layout.CellHeader, n uint32, version, keyLen uint64) (out []byte, expired, whole bool) {
-	if expiry := c.Expiry.Load() & layout.ExpiryMask; expiry != 0 && expiry <= sh.slab.domain.Wall() {
+	if expiry := c.Expiry.Load() & layout.ExpiryMask; expiry != 0 && expiry <= sh.slab.domain.Wall.Load() {
 		return dst, true, true
 	}
 	valueLen := uint64(c.ValueLength.Load())

@@ -34,14 +34,13 @@ type member struct {
 }
 
 func (w *world) member(region uint32) *member { return &member{w, lock.Token(region, 1)} }
+func (m *member) domain() Domain              { return Domain{m, &m.wall, &m.now} }
 func (w *world) kill(m *member) {
 	w.mu.Lock()
 	w.dead[m.token] = true
 	w.mu.Unlock()
 }
 func (m *member) Token() uint64 { return m.token }
-func (m *member) Wall() uint64  { return m.wall.Load() }
-func (m *member) Now() uint64   { return m.now.Load() }
 func (m *member) Dead(token uint64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -64,9 +63,9 @@ func newSegment(t testing.TB, o Options) *shm.Segment {
 	return seg
 }
 
-func open(t testing.TB, seg *shm.Segment, d Domain) *Slab {
+func open(t testing.TB, seg *shm.Segment, m *member) *Slab {
 	t.Helper()
-	s, err := Open(seg, d, testID)
+	s, err := Open(seg, m.domain(), testID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,7 @@ func (s *Slab) remove(ctx context.Context, k key) (found bool, err error) {
 			return err
 		}
 		expiry := sh.cell(n).Expiry.Load() & layout.ExpiryMask
-		found = expiry == 0 || expiry > s.domain.Wall()
+		found = expiry == 0 || expiry > s.domain.Wall.Load()
 		sh.head.Deletes.Add(1)
 		return sh.release(n, k.hash, at)
 	})
@@ -124,7 +124,7 @@ func (sh *shard) fill(k *key, value []byte, expiry uint64) (uint32, error) {
 
 	var header [headSize - 8]byte // what follows the version
 	le := binary.LittleEndian
-	le.PutUint64(header[0:], lru.Recency(sh.slab.domain.Now(), sh.head.Turn.Load()))
+	le.PutUint64(header[0:], lru.Recency(sh.slab.domain.Now.Load(), sh.head.Turn.Load()))
 	le.PutUint64(header[16:], expiry)
 	le.PutUint32(header[24:], uint32(len(value)))
 	le.PutUint32(header[28:], k.word())

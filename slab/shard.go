@@ -42,7 +42,7 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	sh.order = lru.New(sh.head, sh.cells, uint64(g.CellSize), g.Cells)
 	sh.cellSize, sh.payload, sh.buckets = uint64(g.CellSize), g.Payload(), uint64(g.Buckets)
 	sh.count, sh.overflows = g.Cells, g.Overflow
-	sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain, &s.locks)
+	sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)
 }
 
 // version packs a live head's version.

@@ -14,13 +14,11 @@ import (
 )
 
 // Domain is what a slab needs from the processes around it: who this handle is
-// in lock words, who is dead, and the domain's two clocks.
-type Domain interface {
-	lock.Owner
-	// Wall returns milliseconds since 1970, for expiry.
-	Wall() uint64
-	// Now returns the domain's own time in milliseconds, for recency.
-	Now() uint64
+// in lock words and who is dead, and the words of the domain's two clocks.
+type Domain struct {
+	Owner lock.Owner
+	Wall  *atomic.Uint64 // milliseconds since 1970, for expiry
+	Now   *atomic.Uint64 // the domain's own time in milliseconds, for recency
 }
 
 // Identity ties a slab to its place in a domain; Open refuses another's.

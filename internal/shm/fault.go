@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"unsafe"
 )
 
 var (
@@ -50,9 +49,13 @@ func (s *Segment) Recovered(r any) error {
 		runtime.Error
 		Addr() uintptr
 	}:
-		if off := e.Addr() - uintptr(unsafe.Pointer(s.base)); uint64(off) < s.size {
+		// Guarded code reaches no memory but mappings; the address may lie in
+		// another one than this.
+		off := e.Addr() - uintptr(s.base)
+		if uint64(off) < s.size {
 			return fmt.Errorf("%s at offset %d of %d: %w", s.name, off, s.size, ErrFault)
 		}
+		return fmt.Errorf("beside %s: %w", s.name, ErrFault)
 	}
 	panic(r)
 }

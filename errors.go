@@ -1,0 +1,46 @@
+package flagstone
+
+import (
+	"errors"
+
+	"github.com/flagstone-shm/flagstone/slab"
+	"github.com/flagstone-shm/flagstone/table"
+)
+
+// Errors of this package. They come wrapped with the step that failed and the
+// names and values involved; compare with errors.Is.
+var (
+	// ErrTTL says that a time to live is negative.
+	ErrTTL = errors.New("negative time to live")
+
+	// ErrBusy says that a wait ended with its context while a live process held
+	// what was waited for, or that a lookup gave up within its bound.
+	ErrBusy = slab.ErrBusy
+	// ErrFull says that there is no room and the policy is Refuse.
+	ErrFull = slab.ErrFull
+	// ErrKeyTooLong and ErrValueTooLong say that the cache was not made for such a
+	// record.
+	ErrKeyTooLong   = slab.ErrKeyTooLong
+	ErrValueTooLong = slab.ErrValueTooLong
+	// ErrCorrupt says that a shard's words contradict each other and a rebuild did
+	// not help.
+	ErrCorrupt = slab.ErrCorrupt
+	// ErrClosed says that the handle was closed.
+	ErrClosed = table.ErrClosed
+	// ErrDestroyed says that somebody destroyed the cache: close the handle, and
+	// open the name anew.
+	ErrDestroyed = table.ErrDestroyed
+	// ErrLost says that this process was taken for dead and lost its locks: close
+	// the handle and open the cache anew.
+	ErrLost = table.ErrLost
+	// ErrNotFound says that there is no such cache.
+	ErrNotFound = table.ErrNotFound
+	// ErrNoRegion says that as many handles are open as the domain was made for.
+	ErrNoRegion = table.ErrNoRegion
+	// ErrNoSpace says that the file system has no room for the cache.
+	ErrNoSpace = table.ErrNoSpace
+	// ErrFault says that a file was truncated under its mapping.
+	ErrFault = table.ErrFault
+	// ErrOptions says that no cache can be made from the options.
+	ErrOptions = slab.ErrOptions
+)

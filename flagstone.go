@@ -1,0 +1,438 @@
+// Package flagstone is a cache that the processes of one host share at memory
+// speed, without a server: a hash table with an order of use in shared memory,
+// found through a control segment. Any process may be killed at any instruction;
+// the others notice no more than a short wait.
+//
+//	cache, err := flagstone.Open(ctx, "sessions", flagstone.Options{})
+//	err = cache.Set(ctx, key, value, time.Hour)
+//	value, ok, err := cache.Get(nil, key)
+//
+// Lookups take no lock and do not allocate. What may wait takes a context.
+// Keys and values are any bytes. Who can write a domain's files is trusted not
+// to forge data, but not to be correct.
+package flagstone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/signal"
+	"github.com/flagstone-shm/flagstone/slab"
+	"github.com/flagstone-shm/flagstone/table"
+)
+
+// Policy is what a full cache does with a new key.
+type Policy = slab.Policy
+
+const (
+	// Evict makes room by dropping what was not used for longest. The default.
+	Evict = slab.Evict
+	// Refuse returns ErrFull, for applications that run evictions themselves.
+	Refuse = slab.Refuse
+)
+
+// Options say where a cache is and, for whoever makes it, how large. The zero
+// value is a private cache of 64 MiB in /dev/shm. Who attaches gets what there
+// is; see Cache.Differences.
+type Options struct {
+	// Dir is the directory of the domain, on memory or disk of this host.
+	// Default: /dev/shm.
+	Dir string
+	// Group shares the cache with the group of its directory: modes 0770 and 0660
+	// instead of 0700 and 0600.
+	Group bool
+	// MustExist returns ErrNotFound instead of making a cache.
+	MustExist bool
+
+	// Size is the size of the slab's file in bytes. It is reserved at once.
+	// Default: 64 MiB.
+	Size uint64
+	// Entries, instead of Size, is how many records of one cell must fit before
+	// the first eviction, or refusal.
+	Entries uint64
+	// CellSize is a multiple of 64 bytes; a record takes as many cells as it needs.
+	// Default: 128, of which key and value of a small record share 80.
+	CellSize int
+	// MaxKey and MaxValue are the longest key and value in bytes. Each shard keeps
+	// room for one such record. Defaults: 1,024 and 65,536.
+	MaxKey, MaxValue int
+	// Shards is a power of two up to 256. Default: as many as cost little.
+	Shards int
+	// OnFull is Evict or Refuse.
+	OnFull Policy
+	// Regions is how many handles may be open at a time. Default: 256.
+	Regions int
+
+	// Wake is how this handle is woken after changes. Default: SIGUSR1.
+	Wake signal.Options
+	// Clock replaces the system's clocks, for tests.
+	Clock table.Clock
+}
+
+// Cache is a handle on a cache; a process opens one and shares it among its
+// goroutines. All methods may be called concurrently.
+type Cache struct {
+	table *table.Table
+	words table.Words
+	view  atomic.Pointer[view]
+	pulse pulse
+
+	refreshing  sync.Mutex // guards the making of views
+	differences []Difference
+	close       func() error
+}
+
+// view is what a handle knows of the directory.
+type view struct {
+	changes uint64 // loaded before the directory was read (model: publish.pml)
+	segment uint64
+	slab    *slab.Slab
+}
+
+// Difference is an option that asked for something else than what there was.
+type Difference struct {
+	Option       string
+	Asked, Found uint64
+}
+
+// Open opens the cache of that name, making it if it is not there. Many processes
+// may do so at once: one makes it, the others wait for that until ctx ends
+// (ErrBusy). It returns ErrNoSpace, before anything is visible to others, if the
+// file system has no room; a *table.FormatError or *slab.FormatError for files
+// that are not this library's; a *table.AccessError for files or directories that
+// others could tamper with. It touches no page of the slab but the header.
+func Open(ctx context.Context, name string, o Options) (*Cache, error) {
+	geometry, err := slab.Plan(o.slab())
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	t, err := table.Open(ctx, table.Options{
+		Dir: o.Dir, Name: name, Group: o.Group, MustExist: o.MustExist,
+		Regions: o.Regions, Wake: o.Wake, Clock: o.Clock,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	c := &Cache{table: t, words: t.Words()}
+	c.close = sync.OnceValue(c.shut)
+	t.Tick()
+	if err := c.attach(ctx, geometry, o.MustExist); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), t.Close())
+	}
+	c.differences = o.differences(geometry, c.view.Load().slab.Geometry())
+	c.pulse.start(c)
+	return c, nil
+}
+
+func (o Options) slab() slab.Options {
+	return slab.Options{
+		Size: o.Size, Entries: o.Entries, CellSize: o.CellSize, MaxKey: o.MaxKey,
+		MaxValue: o.MaxValue, Shards: o.Shards, OnFull: o.OnFull,
+	}
+}
+
+// differences lists the options that were given and would have made another slab.
+func (o Options) differences(asked, found slab.Geometry) (out []Difference) {
+	for _, d := range []struct {
+		option       string
+		given        bool
+		asked, found uint64
+	}{
+		{"Size", o.Size != 0, asked.FileSize(), found.FileSize()},
+		{"Entries", o.Entries != 0, asked.Capacity, found.Capacity},
+		{"CellSize", o.CellSize != 0, uint64(asked.CellSize), uint64(found.CellSize)},
+		{"MaxKey", o.MaxKey != 0, uint64(asked.MaxKey), uint64(found.MaxKey)},
+		{"MaxValue", o.MaxValue != 0, uint64(asked.MaxValue), uint64(found.MaxValue)},
+		{"Shards", o.Shards != 0, uint64(asked.Shards), uint64(found.Shards)},
+		{"OnFull", o.OnFull != Evict, uint64(asked.OnFull), uint64(found.OnFull)},
+	} {
+		if d.given && d.asked != d.found {
+			out = append(out, Difference{d.option, d.asked, d.found})
+		}
+	}
+	return out
+}
+
+// Differences returns the options of Open that found a cache made otherwise.
+func (c *Cache) Differences() []Difference { return c.differences }
+
+// Close gives the handle's region and mappings back. It waits for the handle's
+// operations that hold or await a lock; lookups still running return ErrClosed,
+// as does every later call. Other processes notice nothing, and the cache stays.
+func (c *Cache) Close() error { return c.close() }
+
+func (c *Cache) shut() error {
+	c.pulse.stop()
+	c.refreshing.Lock()
+	defer c.refreshing.Unlock()
+	v := c.view.Load()
+	return errors.Join(v.slab.Close(), c.table.Close())
+}
+
+// Destroy removes the cache of that name and its files. Open handles say
+// ErrDestroyed from then on; the name is free at once. It returns ErrNotFound if
+// there is none.
+func Destroy(ctx context.Context, dir, name string) error { return table.Destroy(ctx, dir, name) }
+
+// Table returns the control segment's handle, which lives as long as the cache:
+// peers, state flags, mutexes, and segments of the application's own.
+func (c *Cache) Table() *table.Table { return c.table }
+
+// Get appends the value of key to dst and returns the result and whether there
+// was one. It takes no lock, waits for nobody, and does not allocate if dst has
+// room. A value is whole and not older than the last Set that returned before
+// Get began. If writers or a rebuild keep it from being sure within a bound it
+// returns ErrBusy. If another process dies meanwhile it notices nothing.
+func (c *Cache) Get(dst, key []byte) (value []byte, ok bool, err error) {
+	c.pulse.beat()
+	v := c.view.Load()
+	value, ok, err = v.slab.Get(dst, key)
+	for !ok && err == nil && c.stale(&v, &err) {
+		value, ok, err = v.slab.Get(dst, key)
+	}
+	return value, ok, err
+}
+
+// GetHash is Get for what SetHash stored.
+func (c *Cache) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err error) {
+	c.pulse.beat()
+	v := c.view.Load()
+	value, ok, err = v.slab.GetHash(dst, hash)
+	for !ok && err == nil && c.stale(&v, &err) {
+		value, ok, err = v.slab.GetHash(dst, hash)
+	}
+	return value, ok, err
+}
+
+// Batch holds the results of a GetBatch, to be used again for the next.
+type Batch = slab.Batch
+
+// GetBatch looks up all keys and leaves the results in b. The memory accesses of
+// different keys overlap, which makes a key of a batch of 16 several times
+// cheaper than a Get. Each key is answered as Get would; the batch is no
+// snapshot.
+func (c *Cache) GetBatch(b *Batch, keys [][]byte) (err error) {
+	c.pulse.beat()
+	v := c.view.Load()
+	err = v.slab.GetBatch(b, keys)
+	for err == nil && b.Hits() < len(keys) && c.stale(&v, &err) {
+		err = v.slab.GetBatch(b, keys)
+	}
+	return err
+}
+
+// NoExpiry, as a ttl, keeps a value until it is deleted or evicted.
+const NoExpiry time.Duration = 0
+
+// Set stores value under key in place of any earlier one. After ttl, counted in
+// milliseconds of wall time and rounded up, the value is a miss; NoExpiry is
+// never. The value is visible to all processes when Set returns, and stays so if
+// this process dies then. It waits for the lock of the key's shard until ctx ends
+// (ErrBusy): some milliseconds and a rebuild if its owner died. If the shard is
+// full, others are evicted, or Set returns ErrFull. It returns ErrKeyTooLong and
+// ErrValueTooLong for what the cache was not made for, ErrTTL for a negative ttl.
+func (c *Cache) Set(ctx context.Context, key, value []byte, ttl time.Duration) error {
+	v, expiry, err := c.prepare(ttl)
+	if err != nil {
+		return err
+	}
+	return v.slab.Set(ctx, key, value, expiry)
+}
+
+// SetHash is Set with the application's own 64-bit hash as the key. Hashes and
+// keys never meet.
+func (c *Cache) SetHash(ctx context.Context, hash uint64, value []byte, ttl time.Duration) error {
+	v, expiry, err := c.prepare(ttl)
+	if err != nil {
+		return err
+	}
+	return v.slab.SetHash(ctx, hash, value, expiry)
+}
+
+// Delete removes key and reports whether it was there. Once it returned nobody
+// finds the key until it is set again. It waits as Set does.
+func (c *Cache) Delete(ctx context.Context, key []byte) (bool, error) {
+	v, err := c.fresh()
+	if err != nil {
+		return false, err
+	}
+	return v.slab.Delete(ctx, key)
+}
+
+// DeleteHash is Delete for what SetHash stored.
+func (c *Cache) DeleteHash(ctx context.Context, hash uint64) (bool, error) {
+	v, err := c.fresh()
+	if err != nil {
+		return false, err
+	}
+	return v.slab.DeleteHash(ctx, hash)
+}
+
+// prepare returns an up-to-date view and the wall time at which ttl is over.
+func (c *Cache) prepare(ttl time.Duration) (v *view, expiry uint64, err error) {
+	if v, err = c.fresh(); err != nil || ttl == NoExpiry {
+		return v, 0, err
+	}
+	if ttl < 0 {
+		return nil, 0, fmt.Errorf("%w: %v", ErrTTL, ttl)
+	}
+	ms := uint64((ttl-1)/time.Millisecond) + 1
+	return v, min(c.table.Wall()+ms, layout.ExpiryMask), nil
+}
+
+// HashOf returns the 64-bit hash by which Evict names a key of this cache.
+func (c *Cache) HashOf(key []byte) uint64 { return c.view.Load().slab.HashOf(key) }
+
+// Pair is a record that EvictPairs removed.
+type Pair struct {
+	Key    []byte        // nil if ByHash
+	Value  []byte        //
+	Hash   uint64        // HashOf(Key), or the application's own
+	ByHash bool          // stored by SetHash
+	Idle   time.Duration // since its last use, to the millisecond
+}
+
+// Evict removes up to limit records that were not used within olderThan, those
+// unused for longest first, and returns their hashes in that order: HashOf of the
+// key, or the application's own. It never removes one used more recently; one
+// used at most 30 ms earlier than that may stay. It looks at every record without a lock,
+// some milliseconds per million, and locks a shard for at most 64 removals at a
+// time, waiting until ctx ends. On an error it returns what it had removed.
+func (c *Cache) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {
+	v, cutoff, err := c.cutoff(olderThan)
+	if err != nil {
+		return nil, err
+	}
+	return v.slab.Evict(ctx, cutoff, limit)
+}
+
+// EvictPairs is Evict, returning the records.
+func (c *Cache) EvictPairs(ctx context.Context, olderThan time.Duration, limit int) ([]Pair, error) {
+	v, cutoff, err := c.cutoff(olderThan)
+	if err != nil {
+		return nil, err
+	}
+	removed, err := v.slab.EvictPairs(ctx, cutoff, limit)
+	now := c.table.Now()
+	pairs := make([]Pair, len(removed))
+	for i, r := range removed {
+		pairs[i] = Pair{Value: r.Value, Hash: r.Hash, ByHash: r.ByHash, Idle: millis(now - min(r.LastUse, now))}
+		if !r.ByHash {
+			pairs[i].Key = r.Key
+		}
+	}
+	return pairs, err
+}
+
+// cutoff returns the domain time that lies olderThan back.
+func (c *Cache) cutoff(olderThan time.Duration) (*view, uint64, error) {
+	v, err := c.fresh()
+	c.table.Tick()
+	now, back := c.table.Now(), uint64(max(olderThan, 0)/time.Millisecond)
+	return v, now - min(back, now), err
+}
+
+func millis(n uint64) time.Duration {
+	return time.Duration(min(n, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
+}
+
+// Record is what Scan yields. Its slices are valid until yield returns.
+type Record struct {
+	Key    []byte        // nil if ByHash
+	Value  []byte        //
+	Hash   uint64        // HashOf(Key), or the application's own
+	ByHash bool          // stored by SetHash
+	Idle   time.Duration // since its last use, to the millisecond
+	TTL    time.Duration // until it expires; NoExpiry if never
+}
+
+// Scan yields every record that is there from before the call until after it,
+// exactly once, and some of those that come and go meanwhile; expired ones are
+// left out. It stops when yield returns false. Yield may use the cache. It takes
+// a lock only where records keep changing, waiting until ctx ends.
+func (c *Cache) Scan(ctx context.Context, yield func(Record) bool) error {
+	v, err := c.fresh()
+	if err != nil {
+		return err
+	}
+	return v.slab.Scan(ctx, func(r slab.Record) bool {
+		now, wall := c.table.Now(), c.table.Wall()
+		out := Record{Value: r.Value, Hash: r.Hash, ByHash: r.ByHash, Idle: millis(now - min(r.LastUse, now))}
+		if !r.ByHash {
+			out.Key = r.Key
+		}
+		if r.Expiry != 0 {
+			if r.Expiry <= wall {
+				return true
+			}
+			out.TTL = millis(r.Expiry - wall)
+		}
+		return yield(out)
+	})
+}
+
+// Rebuild makes everything but the records anew from the records, in all shards,
+// as recovery does after a death. Nothing is lost.
+func (c *Cache) Rebuild(ctx context.Context) error {
+	v, err := c.fresh()
+	if err != nil {
+		return err
+	}
+	return v.slab.Rebuild(ctx)
+}
+
+// Check compares index, order, free lists and counts with the records and returns
+// what is wrong, nothing for a sound cache. It locks shard by shard, waiting
+// until ctx ends.
+func (c *Cache) Check(ctx context.Context) (problems []string, err error) {
+	v, err := c.fresh()
+	if err != nil {
+		return nil, err
+	}
+	return v.slab.Check(ctx)
+}
+
+// Stats are the cache's figures and its shape.
+type Stats struct {
+	slab.Stats
+	Geometry  slab.Geometry
+	FileSize  uint64 // bytes
+	Headroom  uint64 // cells beyond the capacity: for uneven hashing and replacing
+	Processes int    // open handles of living processes
+}
+
+// Stats returns the figures of the moment, which need not agree with each other.
+func (c *Cache) Stats() (Stats, error) {
+	v, err := c.fresh()
+	if err != nil {
+		return Stats{}, err
+	}
+	figures, err := v.slab.Stats()
+	g := v.slab.Geometry()
+	st := Stats{Stats: figures, Geometry: g, FileSize: g.FileSize(), Headroom: g.Headroom()}
+	for _, r := range c.table.Regions() {
+		if r.Alive {
+			st.Processes++
+		}
+	}
+	return st, err
+}
+
+// Holders returns which shards are locked at this moment, and by whom.
+func (c *Cache) Holders() ([]slab.Holder, error) {
+	v, err := c.fresh()
+	if err != nil {
+		return nil, err
+	}
+	return v.slab.Holders()
+}
+
+// Watch delivers what happens in the domain until ctx ends: processes that join,
+// leave or die, segments that come and go. See table.Table.Watch.
+func (c *Cache) Watch(ctx context.Context) <-chan table.Event { return c.table.Watch(ctx) }

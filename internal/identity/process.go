@@ -1,0 +1,152 @@
+package identity
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is an open pidfd of a process whose identity was verified. Its methods
+// may be called concurrently, except Close.
+type Process struct {
+	fd  int
+	pid int
+}
+
+// Open opens the very process that id names, or fails: ErrElsewhere if that
+// cannot be judged from here, ErrGone if it runs no more, another error if the
+// kernel refuses pidfds or /proc hides the process. It costs some 50 us.
+//
+// An id of garbage gives an error too: the pid's process has to agree with it.
+func (id Identity) Open() (*Process, error) {
+	if err := id.here(); err != nil {
+		return nil, err
+	}
+	fd, err := pidfdOpen(int(id.Pid))
+	switch {
+	case err == unix.ESRCH, err == unix.ENOENT, err == unix.EINVAL: // the last two: a thread has the number, or none can
+		return nil, fmt.Errorf("pid %d: %w: %w", id.Pid, ErrGone, err)
+	case err != nil:
+		return nil, fmt.Errorf("pid %d: pidfd_open: %w", id.Pid, err)
+	}
+	p := &Process{fd: fd, pid: int(id.Pid)}
+	if err := p.verify(id); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// here returns nil if id's pid means the same process to it and to us.
+func (id Identity) here() error {
+	boot, err := BootID()
+	if err != nil {
+		return err
+	}
+	if id.Boot != boot {
+		return fmt.Errorf("pid %d: %w: boot %x, this is %x", id.Pid, ErrElsewhere, id.Boot, boot)
+	}
+	namespace, err := pidNamespace()
+	if err != nil {
+		return err
+	}
+	if id.PidNamespace != namespace {
+		return fmt.Errorf("pid %d: %w: pid namespace %d, ours is %d", id.Pid, ErrElsewhere, id.PidNamespace, namespace)
+	}
+	self, err := os.Readlink("/proc/self")
+	if err != nil {
+		return fmt.Errorf("pid %d: %w: %w", id.Pid, ErrElsewhere, err)
+	}
+	if self != strconv.Itoa(os.Getpid()) {
+		return fmt.Errorf("pid %d: %w: /proc calls us %s, we are %d", id.Pid, ErrElsewhere, self, os.Getpid())
+	}
+	return nil
+}
+
+// verify compares the process behind the pidfd with id.
+func (p *Process) verify(id Identity) error {
+	inode, err := pidfdInode(p.fd)
+	if err != nil {
+		return err
+	}
+	exact := id.PidfdInode != 0 && inode != 0
+	if exact && inode != id.PidfdInode {
+		return fmt.Errorf("pid %d: %w: pidfd inode %d, it had %d", p.pid, ErrGone, inode, id.PidfdInode)
+	}
+	stat, err := p.read("stat")
+	if err != nil {
+		return err
+	}
+	ticks, err := parseStartTicks(stat)
+	if err != nil {
+		return fmt.Errorf("pid %d: start time: %w", p.pid, err)
+	}
+	switch {
+	case ticks == id.StartTicks:
+		return nil
+	case exact: // the same process by its inode: it counts time from elsewhere
+		return fmt.Errorf("pid %d: %w: started at tick %d, says %d", p.pid, ErrElsewhere, ticks, id.StartTicks)
+	}
+	return fmt.Errorf("pid %d: %w: its successor started at tick %d, it at %d", p.pid, ErrGone, ticks, id.StartTicks)
+}
+
+// running returns ErrGone once the process has exited, reaped or not.
+func (p *Process) running() error {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, 0)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("pid %d: poll: %w", p.pid, err)
+		case n != 0:
+			return fmt.Errorf("pid %d: %w: it has exited", p.pid, ErrGone)
+		default:
+			return nil
+		}
+	}
+}
+
+// read reads a file of /proc/PID. The pidfd was opened before and is looked at
+// afterwards: while its process runs the pid is its own, so what /proc said of
+// the pid was said of that process.
+func (p *Process) read(name string) ([]byte, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/" + name)
+	if gone := p.running(); gone != nil {
+		return nil, gone
+	}
+	return text, err
+}
+
+// Catches reports whether the process has a handler for sig at this moment. An
+// exec takes handlers away without a change of identity.
+func (p *Process) Catches(sig unix.Signal) (bool, error) {
+	if sig < 1 || sig > 64 {
+		return false, fmt.Errorf("pid %d: signal %d: %w", p.pid, sig, unix.EINVAL)
+	}
+	status, err := p.read("status")
+	if err != nil {
+		return false, err
+	}
+	caught, err := parseCaught(status)
+	if err != nil {
+		return false, fmt.Errorf("pid %d: caught signals: %w", p.pid, err)
+	}
+	return caught>>(sig-1)&1 != 0, nil
+}
+
+// Signal sends sig to this process and to no other, ErrGone if it has exited.
+func (p *Process) Signal(sig unix.Signal) error {
+	err := unix.PidfdSendSignal(p.fd, sig, nil, 0)
+	switch err {
+	case nil:
+		return nil
+	case unix.ESRCH:
+		return fmt.Errorf("pid %d: signal %d: %w: %w", p.pid, sig, ErrGone, err)
+	}
+	return fmt.Errorf("pid %d: signal %d: %w", p.pid, sig, err)
+}
+
+// Close closes the pidfd. The Process must not be used any more.
+func (p *Process) Close() { unix.Close(p.fd) }

@@ -1,0 +1,94 @@
+package flagstone
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+)
+
+// pulse keeps the domain's clock words going while the handle is used, and sleeps
+// otherwise: an idle process costs nothing, and the first operation after a
+// pause reads the clocks itself.
+type pulse struct {
+	cache *Cache
+	awake atomic.Bool // false makes the next operation call rouse
+	work  chan struct{}
+	done  chan struct{}
+	ended sync.WaitGroup
+}
+
+const (
+	tick = layout.TickMillis * time.Millisecond
+	// Every so many ticks the dead are looked for, counters are published, and a
+	// handle that was not used since goes to sleep.
+	roundTicks = 100
+)
+
+func (p *pulse) start(c *Cache) {
+	p.cache, p.work, p.done = c, make(chan struct{}, 1), make(chan struct{})
+	p.ended.Go(p.run)
+}
+
+func (p *pulse) stop() {
+	close(p.done)
+	p.ended.Wait()
+}
+
+// beat is called by every operation: one load.
+func (p *pulse) beat() {
+	if !p.awake.Load() {
+		p.rouse()
+	}
+}
+
+func (p *pulse) rouse() {
+	p.cache.table.Tick()
+	p.awake.Store(true)
+	select {
+	case p.work <- struct{}{}:
+	default:
+	}
+}
+
+func (p *pulse) run() {
+	for {
+		select {
+		case <-p.work:
+			p.round()
+		case <-p.done:
+			return
+		}
+	}
+}
+
+// round ticks until the handle has not been used for one round.
+func (p *pulse) round() {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for used := true; used; used = p.awake.Swap(false) {
+		for range roundTicks {
+			select {
+			case <-t.C:
+				p.cache.table.Tick()
+			case <-p.done:
+				return
+			}
+		}
+		_, _ = p.cache.table.Reap()
+		p.cache.publishCounters()
+	}
+}
+
+// publishCounters lets the peers see this handle's figures in its region.
+func (c *Cache) publishCounters() {
+	st, err := c.view.Load().slab.Stats()
+	if err != nil {
+		return
+	}
+	c.table.Count(layout.CounterHits, st.Hits)
+	c.table.Count(layout.CounterMisses, st.Misses)
+	c.table.Count(layout.CounterLockWaits, st.LockWaits)
+	c.table.Count(layout.CounterSteals, st.LockTaken)
+}

@@ -1,0 +1,104 @@
+package signal
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/flagstone-shm/flagstone/internal/identity"
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
+)
+
+var (
+	// ErrNotSent says that Ring left its message but sent no wake-up: the listener
+	// will notice by its poll. Every refusal wraps it, with one of the others here,
+	// identity.ErrElsewhere, identity.ErrGone or an error of the kernel.
+	ErrNotSent = errors.New("rung, but nobody was woken")
+	// ErrSignal says that a signal is not one that Flagstone sends: SIGUSR1,
+	// SIGUSR2, or a real-time signal from 35 to 64.
+	ErrSignal = errors.New("signal not allowed for wake-ups")
+	// ErrMode says that a Mode is none of the constants.
+	ErrMode = errors.New("unknown wake-up mode")
+	// ErrChanged says that the region's owner or its declaration changed meanwhile,
+	// or that it has no owner.
+	ErrChanged = errors.New("region changed hands or its declaration")
+	// ErrDead says that nobody holds the region's lease.
+	ErrDead = errors.New("region's owner is dead")
+	// ErrNoHandler says that the process has no handler for the signal that its
+	// region asks for, which could kill it: it has called exec, for example.
+	ErrNoHandler = errors.New("process has no handler for the signal")
+)
+
+// checkSignal allows what an application may ask for. Signals up to 34 that C
+// libraries and the Go runtime use among their threads are out of it.
+func checkSignal(sig unix.Signal) error {
+	if sig == unix.SIGUSR1 || sig == unix.SIGUSR2 || sig >= 35 && sig <= 64 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d", ErrSignal, int(sig))
+}
+
+// Ring leaves reason at a region's doorbell and wakes its owner if it sleeps.
+// Once it has returned, with an error or without, the owner's Listener is going
+// to notice, at its next poll at the latest. Nobody but the region's verified
+// owner is ever sent a signal; what stands in the region is not trusted. Alive
+// reports whether the region's lease is held.
+//
+// It may be called concurrently and never waits. The cost is two atomic
+// operations if the owner is awake or polls, a system call for a futex, some
+// 0.1 ms for a signal. All errors wrap ErrNotSent and need no action.
+func Ring(r *layout.Region, reason uint64, alive func() bool) error {
+	state := r.State.Load()
+	r.Reasons.Or(reason)        // pairs with the exchange in look
+	r.Door.Add(1)               // pairs with the loads in look and sleep
+	if r.Sleeping.Load() == 0 { // pairs with its store in sleep
+		return nil
+	}
+	var err error
+	switch r.WakeMode.Load() { // pairs with its stores in declare and Close
+	case layout.WakeFutex:
+		err = shm.FutexWake(&r.Door, 1)
+	case layout.WakeSignal:
+		err = send(r, state, alive)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	return nil
+}
+
+// send is the verified sender of PROTOCOL.md, "Signals". The identity is pinned
+// by a pidfd first, so that everything checked afterwards is of the process that
+// gets the signal; whether it has a handler is asked last, as an exec between
+// that answer and the signal is the one thing that cannot be excluded.
+func send(r *layout.Region, state uint64, alive func() bool) error {
+	sig := unix.Signal(r.WakeSignal.Load()) // pairs with its store in declare
+	if err := checkSignal(sig); err != nil {
+		return err
+	}
+	p, err := identity.Load(r).Open()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if !alive() {
+		return ErrDead
+	}
+	// The lease is held by the owner of this State, and so was the identity.
+	if now := r.State.Load(); now != state || uint32(now) != layout.RegionClaimed {
+		return fmt.Errorf("%w: state was %#x, is %#x", ErrChanged, state, now)
+	}
+	if mode, now := r.WakeMode.Load(), unix.Signal(r.WakeSignal.Load()); mode != layout.WakeSignal || now != sig {
+		return fmt.Errorf("%w: wake mode %d, signal %d, was %d", ErrChanged, mode, int(now), int(sig))
+	}
+	caught, err := p.Catches(sig)
+	if err != nil {
+		return err
+	}
+	if !caught {
+		return fmt.Errorf("%w: signal %d", ErrNoHandler, int(sig))
+	}
+	return p.Signal(sig)
+}

@@ -1,0 +1,134 @@
+package table
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/lock"
+)
+
+// Errors of this package. They come wrapped with the step that failed and the
+// names and values involved.
+var (
+	// ErrNotFound says that there is no such domain.
+	ErrNotFound = errors.New("no such domain")
+	// ErrClosed says that the handle was closed.
+	ErrClosed = errors.New("handle is closed")
+	// ErrDestroyed says that somebody destroyed the domain. What is mapped stays
+	// readable; close the handle and open the domain anew.
+	ErrDestroyed = errors.New("domain was destroyed")
+	// ErrOptions says that an option is out of its range.
+	ErrOptions = errors.New("bad option")
+	// ErrUnsafeDir says that a directory may be changed by those who must not.
+	ErrUnsafeDir = errors.New("unsafe directory")
+	// ErrNoRegion says that living processes have all regions. Opening a domain
+	// again with more of them needs Destroy first.
+	ErrNoRegion = errors.New("no free region")
+	// ErrNoEntry says that the directory is full.
+	ErrNoEntry = errors.New("no free directory entry")
+	// ErrNoMutex says that the domain has no mutex of that number.
+	ErrNoMutex = errors.New("no such mutex")
+	// ErrNotHeld says that a mutex was unlocked that this handle does not hold.
+	ErrNotHeld = errors.New("mutex is not held")
+	// ErrTooManyHeld says that the handle already holds or wants as many mutexes
+	// as a region can list.
+	ErrTooManyHeld = errors.New("too many mutexes held or wanted")
+	// ErrTooManyMapped says that the handle already maps as many segments as a
+	// region can list.
+	ErrTooManyMapped = errors.New("too many segments mapped")
+	// ErrRetired says that an entry has no segment to offer: it is retired, used
+	// again for another segment, or not yet published.
+	ErrRetired = errors.New("segment is not published")
+	// ErrState says that a reservation was published or aborted before, or taken
+	// back because its creator was thought dead.
+	ErrState = errors.New("reservation is over")
+	// ErrSegmentSize says that a segment's file has not the size that the
+	// directory states.
+	ErrSegmentSize = errors.New("segment file has the wrong size")
+
+	// ErrBusy says that the context ended before a lock was free.
+	ErrBusy = lock.ErrBusy
+	// ErrLost says that a mutex was taken away while held: this process was
+	// thought dead.
+	ErrLost = lock.ErrLost
+	// ErrNoSpace says that the file system has no room. Nothing was made.
+	ErrNoSpace = shm.ErrNoSpace
+	// ErrFault says that a mapped file was truncated under the handle.
+	ErrFault = shm.ErrFault
+	// ErrUnsafeFile says that a file is not a regular one of the right owner and
+	// mode, reached without a symbolic link.
+	ErrUnsafeFile = shm.ErrUnsafeFile
+)
+
+// What a FormatError wraps. Nothing was changed when one is returned.
+var (
+	// ErrFormat is wrapped by every FormatError.
+	ErrFormat = errors.New("not a usable control segment")
+	// ErrMagic says that the file is not a control segment.
+	ErrMagic = errors.New("wrong magic number")
+	// ErrEndian says that a host of the other byte order made it.
+	ErrEndian = errors.New("wrong byte order")
+	// ErrVersion says that it needs a newer version of this package.
+	ErrVersion = errors.New("layout version is too new")
+	// ErrFeature says that it uses features unknown to this version.
+	ErrFeature = errors.New("unknown incompatible feature")
+	// ErrFingerprint says that its layout differs from this version's.
+	ErrFingerprint = errors.New("layout differs")
+	// ErrChecksum says that its header is damaged.
+	ErrChecksum = errors.New("header checksum is wrong")
+	// ErrGeometry says that its numbers contradict one another or are absurd.
+	ErrGeometry = errors.New("impossible geometry")
+	// ErrTruncated says that the file is shorter than its header states.
+	ErrTruncated = errors.New("file is truncated")
+	// ErrOversized says that the file is longer than its header states.
+	ErrOversized = errors.New("file is too long")
+	// ErrNotReady says that its READY word is none of the defined values.
+	ErrNotReady = errors.New("not ready")
+	// ErrStaleBoot says that it was made before this machine's last boot: nothing
+	// in it is alive. Destroy the domain.
+	ErrStaleBoot = errors.New("made before the last boot, destroy it")
+)
+
+// FormatError says which field of which file is not as it has to be.
+type FormatError struct {
+	File      string // path, empty if the bytes came from elsewhere
+	Field     string
+	Got, Want uint64
+	Err       error // one of the sentinels above
+}
+
+// Error names file, field and both values.
+func (e *FormatError) Error() string {
+	file := e.File
+	if file == "" {
+		file = "control segment"
+	}
+	return fmt.Sprintf("%s: %v: %s is %#x, want %#x", file, e.Err, e.Field, e.Got, e.Want)
+}
+
+// Unwrap returns the sentinel and ErrFormat.
+func (e *FormatError) Unwrap() []error { return []error{e.Err, ErrFormat} }
+
+// AccessError says what is wrong with the owner or mode of a file or directory.
+type AccessError struct {
+	Path      string
+	Field     string // "owner", "group", "mode" or "type"
+	Got, Want uint32 // for "mode" Want is the widest allowed
+	Err       error  // ErrUnsafeDir or ErrUnsafeFile
+}
+
+// Error names path, field and both values.
+func (e *AccessError) Error() string {
+	format := "%s: %v: %s is %d, want %d"
+	switch e.Field {
+	case "mode":
+		format = "%s: %v: %s is %#o, want at most %#o"
+	case "type":
+		format = "%s: %v: %s is %#o, want %#o"
+	}
+	return fmt.Sprintf(format, e.Path, e.Err, e.Field, e.Got, e.Want)
+}
+
+// Unwrap returns ErrUnsafeDir or ErrUnsafeFile.
+func (e *AccessError) Unwrap() error { return e.Err }

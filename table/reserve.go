@@ -1,0 +1,298 @@
+package table
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
+)
+
+// Spec is what a new segment is to be.
+type Spec struct {
+	Kind   uint32 // KindSlab, or KindApplication and above
+	Tier   uint32 // slabs: place in the search order
+	Name   string // 0 to 32 bytes, no zero bytes at the end; not necessarily unique
+	Params [4]uint64
+	Size   uint64 // bytes, a positive multiple of 8
+}
+
+func (s *Spec) check() error {
+	switch {
+	case s.Kind != KindSlab && s.Kind < KindApplication:
+		return fmt.Errorf("kind %#x: need %#x or from %#x on: %w", s.Kind, KindSlab, KindApplication, ErrOptions)
+	case len(s.Name) > layout.NameLength || len(s.Name) > 0 && s.Name[len(s.Name)-1] == 0:
+		return fmt.Errorf("segment name %q: at most %d bytes, not ending in zero: %w", s.Name, layout.NameLength, ErrOptions)
+	case s.Size == 0 || s.Size%8 != 0 || int64(s.Size) < 0:
+		return fmt.Errorf("segment size %d: need a positive multiple of 8: %w", s.Size, ErrOptions)
+	}
+	return nil
+}
+
+// Reservation is a directory entry that this handle is filling. Create, Publish
+// and Abort are its steps; it ends with one of the last two. If the process dies
+// before Publish, the entry and its file are taken back. Its methods must not be
+// called concurrently.
+type Reservation struct {
+	t     *Table
+	entry Entry
+	word  uint64 // the state word: CREATING, by us
+	seg   *shm.Segment
+}
+
+// Entry returns what the entry will be.
+func (r *Reservation) Entry() Entry { return r.entry }
+
+// Reserve takes a free directory entry for a new segment. When there is none it
+// first takes back those of dead creators and recycles what is retired; then it
+// returns ErrNoEntry. PROTOCOL.md, "Publishing a segment".
+func (t *Table) Reserve(s Spec) (r *Reservation, err error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	err = t.useLive(func() error {
+		if r = t.takeFree(s); r != nil {
+			return nil
+		}
+		if _, err := t.reapAll(); err != nil {
+			return err
+		}
+		if r = t.takeFree(s); r != nil {
+			return nil
+		}
+		return fmt.Errorf("%s: all %d entries are in use: %w", t.control.Name(), t.header.Entries, ErrNoEntry)
+	})
+	return r, err
+}
+
+func (t *Table) takeFree(s Spec) *Reservation {
+	for i := range int(t.header.Entries) {
+		e := t.entryAt(i)
+		old := e.State.Load()
+		generation := generationOf(old)
+		word := packed(generation, uint32(t.self+1)<<layout.EntryRegionShift|layout.EntryCreating)
+		// Pairs with the CAS of other creators, and names us to the one who reaps us.
+		if stateOf(old) != StateFree || !e.State.CompareAndSwap(old, word) {
+			continue
+		}
+		return &Reservation{t: t, entry: t.fill(e, i, generation, s), word: word}
+	}
+	return nil
+}
+
+// fill writes the fields of an entry that is CREATING, and ours.
+func (t *Table) fill(e *layout.Entry, i int, generation uint32, s Spec) Entry {
+	now := t.clock.Wall()
+	id := t.newSegmentID()
+	e.Kind.Store(s.Kind)
+	e.Tier.Store(s.Tier)
+	e.MutexID.Store(uint32(i))
+	e.Flags.Store(0)
+	e.Size.Store(s.Size)
+	e.Creator.Store(t.token)
+	e.Created.Store(now)
+	var name [layout.NameLength]byte
+	copy(name[:], s.Name)
+	for n := range e.Name {
+		e.Name[n].Store(binary.LittleEndian.Uint64(name[8*n:]))
+	}
+	for n := range e.Params {
+		e.Params[n].Store(s.Params[n])
+	}
+	// After Kind and before the file: who takes the entry back finds either no
+	// file or, by both, the right one.
+	e.SegmentID.Store(id)
+	return Entry{
+		Index: i, Generation: generation, State: StateCreating, Kind: s.Kind, Tier: s.Tier, SegmentID: id,
+		MutexID: uint32(i), Size: s.Size, Name: s.Name, Params: s.Params,
+		Creator: Holder{t.self, t.generation}, Created: fromMillis(now),
+	}
+}
+
+// newSegmentID returns a random number that stands in no entry. The file's
+// O_EXCL makes sure.
+func (t *Table) newSegmentID() uint64 {
+	for {
+		id, taken := random(), false
+		for i := range int(t.header.Entries) {
+			taken = taken || t.entryAt(i).SegmentID.Load() == id
+		}
+		if !taken {
+			return id
+		}
+	}
+}
+
+// Create makes the segment's file, zeros with room behind them, maps it and
+// lists it as mapped by this handle (ErrTooManyMapped). ErrNoSpace leaves no
+// file; the reservation stays. No page is touched. Before Close of the segment
+// comes Detach.
+func (r *Reservation) Create() (seg *shm.Segment, err error) {
+	t := r.t
+	err = t.useLive(func() error {
+		if err := r.mine(); err != nil {
+			return err
+		}
+		if err := t.pins.add(r.entry.SegmentID); err != nil {
+			return err
+		}
+		seg, err = r.create()
+		if err != nil {
+			t.pins.remove(r.entry.SegmentID)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, wrap(err, "create segment %016x of entry %d", r.entry.SegmentID, r.entry.Index)
+	}
+	r.seg = seg
+	return seg, nil
+}
+
+func (r *Reservation) create() (*shm.Segment, error) {
+	d := domain{group: r.t.group}
+	name := segmentFile(r.entry.Kind, r.entry.SegmentID)
+	seg, f, err := shm.Create(r.t.dir, name, r.entry.Size, d.fileMode())
+	if err != nil {
+		return nil, err
+	}
+	// The mode as it was meant, whatever the umask.
+	if err := errors.Join(f.Chmod(d.fileMode()), f.Close()); err != nil {
+		return nil, errors.Join(err, seg.Close(), removeEntry(r.t.dir, name))
+	}
+	return seg, nil
+}
+
+// mine returns ErrState if the entry is no longer this reservation's.
+func (r *Reservation) mine() error {
+	if word := r.t.entryAt(r.entry.Index).State.Load(); word != r.word {
+		return fmt.Errorf("entry %d: %w: generation %d is %v", r.entry.Index, ErrState, generationOf(word), stateOf(word))
+	}
+	return nil
+}
+
+// Publish lets everybody see the segment, whose content has to be complete, and
+// wakes all. The order is what a reader's miss relies on: ACTIVE, then changes,
+// then OPEN, and nothing is moved into a slab before OPEN. Model: pub.pml.
+func (r *Reservation) Publish() (Entry, error) {
+	t := r.t
+	if r.seg == nil {
+		return Entry{}, fmt.Errorf("publish entry %d: no file was created: %w", r.entry.Index, ErrState)
+	}
+	err := t.useLive(func() error {
+		e := t.entryAt(r.entry.Index)
+		if !e.State.CompareAndSwap(r.word, packed(r.entry.Generation, layout.EntryActive)) { // pairs with the load in readEntry
+			return r.mine()
+		}
+		t.open(e)
+		t.ringPeers(layout.ReasonTable)
+		return nil
+	})
+	r.entry.State = StateOpen
+	return r.entry, wrap(err, "publish entry %d", r.entry.Index)
+}
+
+// open announces an ACTIVE entry and marks it OPEN. Anybody may: it finishes the
+// work of a creator that died, and does no harm while it lives.
+func (t *Table) open(e *layout.Entry) {
+	if word := e.State.Load(); stateOf(word) == StateActive {
+		t.announce()
+		e.State.CompareAndSwap(word, packed(generationOf(word), layout.EntryOpen)) // lost to another opener or a drainer: as good
+	}
+}
+
+// Abort gives the entry back and removes the file. The caller closes the segment.
+func (r *Reservation) Abort() error {
+	t := r.t
+	return t.use(func() error {
+		if err := r.mine(); err != nil {
+			return err
+		}
+		t.pins.remove(r.entry.SegmentID)
+		return t.takeBack(r.entry.Index, r.word)
+	})
+}
+
+// takeBack removes the file of a CREATING entry, then frees the entry. The
+// caller is its creator or holds the lease of its dead creator.
+func (t *Table) takeBack(i int, word uint64) error {
+	e := t.entryAt(i)
+	if err := removeEntry(t.dir, segmentFile(e.Kind.Load(), e.SegmentID.Load())); err != nil {
+		return err
+	}
+	e.State.CompareAndSwap(word, packed(generationOf(word)+1, layout.EntryFree))
+	t.announce()
+	return nil
+}
+
+// none is no region's number.
+const none = -1
+
+// repairEntries takes back what region dead was making, and finishes what
+// anybody has published and not opened.
+func (t *Table) repairEntries(dead int) {
+	for i := range int(t.header.Entries) {
+		e := t.entryAt(i)
+		switch word := e.State.Load(); stateOf(word) {
+		case StateCreating:
+			if creator := creatorOf(word); creator == dead || creator < 0 || creator >= int(t.header.Regions) {
+				_ = t.takeBack(i, word) // not removed: stays for the next one
+			}
+		case StateActive:
+			t.open(e)
+		}
+	}
+}
+
+// pins is the list of segments that this handle maps. Its words in the region
+// are what peers see.
+type pins struct {
+	mu    sync.Mutex // guards the rest, and the writing of our mapped words
+	t     *Table
+	used  []bool // by slot
+	slots map[uint64]*pin
+}
+
+type pin struct{ slot, count int }
+
+func (p *pins) init(t *Table) {
+	p.t, p.used, p.slots = t, make([]bool, t.header.Mapped), map[uint64]*pin{}
+}
+
+// add lists a segment, once more if it is listed already.
+func (p *pins) add(id uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if have := p.slots[id]; have != nil {
+		have.count++
+		return nil
+	}
+	for slot, used := range p.used {
+		if !used {
+			p.used[slot] = true
+			p.slots[id] = &pin{slot, 1}
+			p.t.mappedWord(p.t.self, slot).Store(id) // pairs with the load in pinnedBy
+			return nil
+		}
+	}
+	return fmt.Errorf("segment %016x: %w: %d are", id, ErrTooManyMapped, len(p.used))
+}
+
+// remove undoes one add, and reports whether it was the last.
+func (p *pins) remove(id uint64) (last bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	have := p.slots[id]
+	if have == nil {
+		return false
+	}
+	if have.count--; have.count > 0 {
+		return false
+	}
+	p.t.mappedWord(p.t.self, have.slot).Store(0)
+	p.used[have.slot] = false
+	delete(p.slots, id)
+	return true
+}

@@ -1,0 +1,336 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/lock"
+	"github.com/flagstone-shm/flagstone/signal"
+)
+
+// Options say which domain to open and how. Only Name is required.
+type Options struct {
+	// Dir is the directory the domain is in. Default: DefaultDir. It has to be on
+	// one host's memory or disk, not on a network.
+	Dir string
+	// Name is 1 to 64 of A-Z a-z 0-9 . _ - and does not start with a dot.
+	Name string
+	// Group shares the domain with the group of its directory: directories get
+	// mode 0770 and files 0660 instead of 0700 and 0600, and the owner may be any
+	// member. All who open a domain have to agree.
+	Group bool
+	// MustExist returns ErrNotFound instead of making a domain.
+	MustExist bool
+
+	// Sizes for whoever makes the domain; 0 is the default. Who attaches gets
+	// what there is, see Geometry.
+	Regions int // 1 to 4096 open handles at a time, default 256
+	Entries int // 1 to 4096 segments at a time, default 64
+	Mutexes int // Entries to 16384, default 128 or Entries if that is more
+	Held    int // 1 to 256 mutexes that a handle may hold or want, default 16
+	Mapped  int // 1 to 4096 segments that a handle may map, default 64
+
+	// Wake is how this handle wants to be woken. Default: SIGUSR1.
+	Wake signal.Options
+	// Clock replaces the system's clocks, for tests.
+	Clock Clock
+}
+
+// Table is an open handle of a domain. It has one region until Close, or until
+// its process dies, which its peers notice.
+type Table struct {
+	name    string
+	group   bool
+	dir     *os.File // DIR/NAME.flagstone/vN
+	control *os.File // its open file description holds the lease
+	seg     *shm.Segment
+	win     shm.Window
+	header  header
+	words   Words
+	ready   *atomic.Uint64
+	clock   Clock
+
+	self       int // number of our region
+	generation uint32
+	token      uint64
+	region     *layout.Region
+
+	gate     *gate              // public calls are inside while they use what Close takes away
+	stop     context.Context    // ends at Close: nobody waits on
+	cancel   context.CancelFunc // of stop
+	closed   func() error       // Close, once
+	turn     chan struct{}      // full while a goroutine holds or wants the init byte
+	listener *signal.Listener
+	news     fan
+	seen     atomic.Uint64 // what Poll or Acknowledge saw last
+
+	pins    pins
+	mutexes mutexes
+}
+
+// Words are words of the header for those who look at them in every operation:
+// loads without a check. They may be used under shm.Guard only, as a truncated
+// file makes them fault, and while the Table is reachable; after Close they are 0.
+type Words struct{ Changes, Wall, Domain *atomic.Uint64 }
+
+// Open opens a domain, making it if it is not there, and claims a region. Many
+// processes may do so at once: one makes it, the others wait for that until ctx
+// ends (ErrBusy). A domain that is being destroyed is waited for too.
+//
+// It returns a FormatError for a file that is not a control segment of this
+// version, an AccessError for unsafe files and directories, ErrNoRegion if living
+// handles have all regions, ErrNoSpace if there is no room, ErrNotFound with
+// MustExist and ErrOptions; nothing is left behind. It reads the header and the
+// regions, and touches no other page. About 0.3 ms.
+func Open(ctx context.Context, o Options) (*Table, error) {
+	o.Dir = orDefaultDir(o.Dir)
+	g, err := Plan(o)
+	if err != nil {
+		return nil, wrap(err, "open domain %s", o.Name)
+	}
+	if err := checkName(o.Name); err != nil {
+		return nil, err
+	}
+	if o.Clock == nil {
+		o.Clock = systemClock{}
+	}
+	for nap := firstBackoff; ; nap = min(2*nap, longestBackoff) {
+		t, err := open(ctx, o, g)
+		if !errors.Is(err, errMoved) {
+			return t, wrap(err, "open domain %s in %s", o.Name, o.Dir)
+		}
+		if err := pause(ctx, nap); err != nil {
+			return nil, fmt.Errorf("open domain %s in %s: %w: %w", o.Name, o.Dir, ErrBusy, err)
+		}
+	}
+}
+
+func open(ctx context.Context, o Options, g Geometry) (_ *Table, err error) {
+	d, err := findDomain(o.Dir, o.Name, o.Group, !o.MustExist)
+	t := &Table{
+		name: o.Name, group: o.Group, dir: d.dir, control: d.control, clock: o.Clock,
+		gate: newGate(), turn: make(chan struct{}, 1),
+	}
+	defer func() {
+		d.base.Close()
+		d.parent.Close()
+		if err != nil {
+			d.dir.Close()
+			d.control.Close() // and with it the lease
+		}
+	}()
+	if err != nil {
+		if o.MustExist && errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", ErrNotFound, err)
+		}
+		return nil, err
+	}
+	if err := d.prepare(ctx, g, o); err != nil {
+		return nil, err
+	}
+	if t.seg, t.header, err = d.attach(); err != nil {
+		return nil, err
+	}
+	if err := t.join(ctx, &d, o.Wake); err != nil {
+		return nil, errors.Join(err, t.seg.Close())
+	}
+	return t, nil
+}
+
+// join makes the handle a member: region, listener, announcement.
+func (t *Table) join(ctx context.Context, d *domain, wake signal.Options) (err error) {
+	defer t.seg.Catch(shm.Guard(), &err)
+	t.win = t.seg.Window()
+	c := shm.At[layout.ControlHeader](t.win, 0)
+	t.words = Words{&c.Changes, &c.WallClock, &c.DomainClock}
+	t.ready = &c.Ready
+	t.pins.init(t)
+	t.mutexes.init(t)
+	if err := t.claim(ctx); err != nil {
+		return err
+	}
+	// Between the look at the path and the claim the domain may have been
+	// destroyed; from now on a destroyer rings us.
+	if same, err := d.current(); err != nil || !same || t.ready.Load() != layout.ControlReady {
+		t.release()
+		return orElse(err, errMoved)
+	}
+	if t.listener, err = signal.Listen(t.region, wake); err != nil {
+		t.release()
+		return err
+	}
+	t.stop, t.cancel = context.WithCancel(context.Background())
+	t.closed = sync.OnceValue(t.close)
+	t.news.run(t.stop, t.listener.C())
+	t.Tick()
+	t.announce()
+	t.ringPeers(layout.ReasonTable)
+	return nil
+}
+
+// Close gives the region back and wakes the peers. Calls under way are finished
+// first, those that wait return ErrClosed. Segments stay mapped until they are
+// closed themselves. Mutexes still held count as left by the dead. It must not
+// be called inside Exclusive. Further calls return the same.
+func (t *Table) Close() error { return t.closed() }
+
+func (t *Table) close() (err error) {
+	t.cancel()
+	t.gate.close()
+	<-t.gate.idle
+	t.news.wait()
+	err = t.listener.Close()
+	err = errors.Join(err, t.leave())
+	// The lease goes last, with the descriptor.
+	return errors.Join(err, t.seg.Close(), t.dir.Close(), t.control.Close())
+}
+
+// leave empties our region and says so.
+func (t *Table) leave() (err error) {
+	defer t.seg.Catch(shm.Guard(), &err)
+	t.clean(t.self)
+	t.recycle()
+	t.release()
+	t.announce()
+	t.ringPeers(layout.ReasonTable)
+	return nil
+}
+
+// use runs f with the handle open and faults turned into errors.
+func (t *Table) use(f func() error) (err error) {
+	if !t.gate.enter() {
+		return ErrClosed
+	}
+	defer t.gate.leave()
+	defer t.seg.Catch(shm.Guard(), &err)
+	return f()
+}
+
+// useLive is use for what makes no sense in a destroyed domain.
+func (t *Table) useLive(f func() error) error {
+	return t.use(func() error {
+		if t.ready.Load() == layout.ControlDestroyed { // pairs with the store in tellDestroyed
+			return ErrDestroyed
+		}
+		return f()
+	})
+}
+
+// waiting runs f with a context that ends with ctx or with Close.
+func (t *Table) waiting(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(t.stop, cancel)()
+	err := f(ctx)
+	if errors.Is(err, ErrBusy) && t.stop.Err() != nil {
+		return ErrClosed
+	}
+	return err
+}
+
+// load loads a word of the header; 0 if the file is gone from under it.
+func (t *Table) load(word *atomic.Uint64) (value uint64) {
+	var err error
+	defer t.seg.Catch(shm.Guard(), &err)
+	return word.Load()
+}
+
+// Name returns the domain's name.
+func (t *Table) Name() string { return t.name }
+
+// Dir returns the path of the folder that holds the domain's files.
+func (t *Table) Dir() string { return t.dir.Name() }
+
+// UUID returns the domain's random identity, which its segments repeat.
+func (t *Table) UUID() [2]uint64 { return t.header.uuid }
+
+// HashSeed returns the seed of the domain's key hashes.
+func (t *Table) HashSeed() uint64 { return t.header.seed }
+
+// Geometry returns the sizes that the domain was made with.
+func (t *Table) Geometry() Geometry { return t.header.Geometry }
+
+// Words returns the words to look at in every operation.
+func (t *Table) Words() Words { return t.words }
+
+// Self returns the number of this handle's region.
+func (t *Table) Self() int { return t.self }
+
+// Token returns what this handle's locks carry; never 0. With Dead it makes the
+// Table a lock.Owner.
+func (t *Table) Token() uint64 { return t.token }
+
+// Changes returns a number that moves after every change of the directory or of
+// a region's lifecycle or flags, by any process. One load, some 10 ns.
+func (t *Table) Changes() uint64 { return t.load(t.words.Changes) }
+
+// Poll reports whether Changes has moved since the last Poll or Acknowledge.
+func (t *Table) Poll() bool {
+	now := t.Changes()
+	return t.seen.Swap(now) != now
+}
+
+// Acknowledge lets the peers see that this handle's view is as new as changes,
+// which was loaded before the view was made.
+func (t *Table) Acknowledge(changes uint64) {
+	t.seen.Store(changes)
+	_ = t.use(func() error {
+		t.region.Acknowledged.Store(changes) // pairs with the load in Regions
+		return nil
+	})
+}
+
+// Destroyed reports whether the domain was destroyed. One load.
+func (t *Table) Destroyed() bool { return t.load(t.ready) == layout.ControlDestroyed }
+
+// C delivers "look at the table" after changes, of this handle too. Looks not
+// taken become one. It never closes.
+func (t *Table) C() <-chan struct{} { return t.news.c }
+
+// Reasons returns for what this handle's bell was rung since the last call.
+// Those from ReasonApplication on are the application's.
+func (t *Table) Reasons() uint64 { return t.listener.Reasons() }
+
+// Locks counts what happened to this handle's mutexes; slabs may count theirs
+// there too.
+func (t *Table) Locks() *lock.Counters { return &t.mutexes.counters }
+
+// Exclusive runs f while no other handle of the domain, and no other goroutine
+// of this one, is in Exclusive, opens for the first time, or destroys. It waits
+// until ctx ends at most (ErrBusy). If the process dies inside, the next one may
+// enter at once and finds what was done half.
+func (t *Table) Exclusive(ctx context.Context, f func() error) error {
+	if !t.gate.enter() {
+		return ErrClosed
+	}
+	defer t.gate.leave()
+	if t.Destroyed() {
+		return ErrDestroyed
+	}
+	err := t.waiting(ctx, func(ctx context.Context) error {
+		// The lock byte does not keep goroutines with one description apart.
+		select {
+		case t.turn <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w by this handle: %w", t.control.Name(), ErrBusy, ctx.Err())
+		}
+		err := awaitLock(ctx, t.control, layout.InitByte)
+		if err != nil {
+			<-t.turn
+		}
+		return err
+	})
+	if err != nil {
+		return wrap(err, "exclusive use of domain %s", t.name)
+	}
+	defer func() { <-t.turn }()
+	defer unlock(t.control, layout.InitByte)
+	return f()
+}

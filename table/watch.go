@@ -1,0 +1,220 @@
+package table
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+)
+
+// EventKind is what an Event is about.
+type EventKind int
+
+// What happens in a domain.
+const (
+	Joined       EventKind = iota + 1 // a handle was opened
+	Left                              // a handle was closed, or reaped before its death was seen
+	Died                              // a handle's process is dead and not yet reaped
+	FlagsChanged                      // a region's state flags changed
+	Published                         // a segment can be attached
+	Draining                          // a segment takes nothing new
+	Retired                           // a segment can no longer be attached
+	Destroyed                         // the domain is no more; the last event
+)
+
+// String returns the kind's name.
+func (k EventKind) String() string {
+	names := []string{"joined", "left", "died", "flags", "published", "draining", "retired", "destroyed"}
+	if i := int(k) - 1; i >= 0 && i < len(names) {
+		return names[i]
+	}
+	return fmt.Sprintf("EventKind(%d)", int(k))
+}
+
+// Event is a difference between two looks at the domain.
+type Event struct {
+	Kind   EventKind
+	Time   time.Time // of the look that found it
+	Region *Region   // for Joined to FlagsChanged; as it was last seen
+	Entry  *Entry    // for Published to Retired; as it was last seen
+}
+
+// watchInterval is how often a watcher looks though nobody rang: for the dead,
+// who ring no bell.
+const watchInterval = 200 * time.Millisecond
+
+// Watch delivers what happens in the domain, first what is there already as
+// Joined and Published. It compares looks, so what came and went between two of
+// them may be missed, and deaths are found within 0.2 s. The channel is closed
+// when ctx ends, at Close, after Destroyed and on ErrFault. The receiver may be as slow
+// as it likes; any number of watchers may run.
+func (t *Table) Watch(ctx context.Context) <-chan Event {
+	events := make(chan Event)
+	wake, cancel := t.news.subscribe()
+	ctx, stop := context.WithCancel(ctx)
+	release := context.AfterFunc(t.stop, stop)
+	go func() {
+		defer close(events)
+		defer stop()
+		defer release()
+		defer cancel()
+		timer := time.NewTicker(watchInterval)
+		defer timer.Stop()
+		before := view{}
+		for ctx.Err() == nil {
+			now, err := t.view()
+			if err != nil {
+				return // closed, or the file is gone from under us
+			}
+			for _, e := range before.changes(now) {
+				select {
+				case events <- e:
+				case <-ctx.Done():
+					return
+				}
+			}
+			if now.destroyed {
+				return
+			}
+			before = now
+			select {
+			case <-wake:
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return events
+}
+
+// view is one look at the domain.
+type view struct {
+	regions   map[Holder]Region
+	entries   map[entryKey]Entry
+	destroyed bool
+}
+
+type entryKey struct {
+	index      int
+	generation uint32
+}
+
+func (t *Table) view() (view, error) {
+	v := view{regions: map[Holder]Region{}, entries: map[entryKey]Entry{}}
+	err := t.use(func() error {
+		v.destroyed = t.ready.Load() == layout.ControlDestroyed
+		for i := range int(t.header.Regions) {
+			if r, ok := t.readRegion(i); ok {
+				v.regions[Holder{r.Index, r.Generation}] = r
+			}
+		}
+		for i := range int(t.header.Entries) {
+			if e, _, ok := t.readEntry(i); ok && e.State != StateCreating {
+				v.entries[entryKey{e.Index, e.Generation}] = e
+			}
+		}
+		return nil
+	})
+	return v, err
+}
+
+// changes lists what makes the later view differ.
+func (v view) changes(later view) (events []Event) {
+	now := time.Now()
+	region := func(kind EventKind, r Region) { events = append(events, Event{Kind: kind, Time: now, Region: &r}) }
+	entry := func(kind EventKind, e Entry) { events = append(events, Event{Kind: kind, Time: now, Entry: &e}) }
+	for holder, old := range v.regions {
+		if _, ok := later.regions[holder]; !ok && old.Alive {
+			region(Left, old)
+		}
+	}
+	for holder, r := range later.regions {
+		old, ok := v.regions[holder]
+		if !ok {
+			region(Joined, r)
+			old = Region{Alive: true, Flags: r.Flags}
+		}
+		if r.Flags != old.Flags {
+			region(FlagsChanged, r)
+		}
+		if old.Alive && !r.Alive {
+			region(Died, r)
+		}
+	}
+	for key, old := range v.entries {
+		if _, ok := later.entries[key]; !ok && old.State != StateRetired {
+			old.State = StateRetired
+			entry(Retired, old)
+		}
+	}
+	for key, e := range later.entries {
+		old := v.entries[key]
+		if !old.State.Published() && e.State.Published() {
+			entry(Published, e)
+		}
+		if old.State < StateDraining && e.State == StateDraining {
+			entry(Draining, e)
+		}
+		if old.State.Published() && e.State == StateRetired {
+			entry(Retired, e)
+		}
+	}
+	if later.destroyed {
+		events = append(events, Event{Kind: Destroyed, Time: now})
+	}
+	return events
+}
+
+// fan passes wake-ups on to everybody who waits for them in this handle.
+type fan struct {
+	c    chan struct{} // Table.C
+	done chan struct{} // closed when the passing on has ended
+
+	mu   sync.Mutex // guards subs
+	subs map[chan struct{}]bool
+}
+
+// run passes on what comes from source until stop ends.
+func (f *fan) run(stop context.Context, source <-chan struct{}) {
+	f.c, f.done = make(chan struct{}, 1), make(chan struct{})
+	f.subs = map[chan struct{}]bool{f.c: true}
+	go func() {
+		defer close(f.done)
+		for {
+			select {
+			case <-source:
+				f.wake()
+			case <-stop.Done():
+				return
+			}
+		}
+	}()
+}
+
+func (f *fan) wait() { <-f.done }
+
+// wake leaves a wake-up for each; one not yet taken will do.
+func (f *fan) wake() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for sub := range f.subs {
+		select {
+		case sub <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (f *fan) subscribe() (c chan struct{}, cancel func()) {
+	c = make(chan struct{}, 1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.subs[c] = true
+	return c, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.subs, c)
+	}
+}
