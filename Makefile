@@ -1,0 +1,71 @@
+# Two commands do everything: make demo, make test. See make help.
+
+GO ?= go
+GO_NEEDED = 1.25
+TOOL = $(GO) tool -modfile=tools/go.mod
+PACKAGES = ./...
+FUZZTIME ?= 10s
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: go-version
+go-version:
+	@command -v $(GO) >/dev/null || { echo "Go $(GO_NEEDED) or newer is needed: see https://go.dev/doc/install, or: make GO=/path/to/go" >&2; exit 1; }
+	@v=$$($(GO) env GOVERSION); v=$${v#go}; \
+	printf '%s\n%s\n' "$(GO_NEEDED)" "$$v" | sort -V -C || { \
+	echo "Go $(GO_NEEDED) or newer is needed, this is $$v: see https://go.dev/doc/install, or: make GO=/path/to/newer/go" >&2; exit 1; }
+
+.PHONY: build
+build: go-version ## build bin/flagstone
+	CGO_ENABLED=0 $(GO) build -o bin/flagstone ./cmd/flagstone
+
+.PHONY: demo
+demo: build ## four processes do real work through one cache, and one is killed
+	bin/flagstone demo
+
+.PHONY: test
+test: go-version ## every test, the race run, and 10 s of each fuzz target
+	$(GO) vet $(PACKAGES)
+	$(GO) test $(PACKAGES)
+	$(GO) test -race -short $(PACKAGES)
+	cd bench && $(GO) test ./...
+	$(MAKE) fuzz
+
+.PHONY: test-all
+test-all: go-version ## everything longer: long variants, repeated, and 2 minutes of each fuzz target
+	FLAGSTONE_LONG=1 $(GO) test -timeout 60m -count 2 $(PACKAGES)
+	FLAGSTONE_LONG=1 $(GO) test -timeout 60m -race $(PACKAGES)
+	$(MAKE) fuzz FUZZTIME=2m
+	$(MAKE) models
+
+.PHONY: fuzz
+fuzz: go-version ## run each fuzz target for FUZZTIME (10s)
+	@set -e; for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+		for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -c6-); do \
+			echo "fuzz $$dir $$target"; \
+			$(GO) test $$dir -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); \
+		done; done
+
+.PHONY: models
+models: ## check the Promela models, and that their broken variants are rejected
+	spec/model/run.sh
+
+.PHONY: generate
+generate: go-version ## make internal/layout and the tables of spec/PROTOCOL.md from spec/layout.json
+	$(GO) generate ./...
+
+.PHONY: check
+check: go-version ## generate, format, vet, lint, cross-build; fail on any difference
+	.ci/check "$(GO)"
+
+.PHONY: bench
+bench: go-version ## side by side with the rivals; takes some minutes on a quiet machine
+	cd bench && $(GO) run . $(BENCHFLAGS)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
