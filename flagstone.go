@@ -125,7 +125,7 @@ func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	if err := c.attach(ctx, geometry, o.MustExist); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), t.Close())
 	}
-	c.differences = o.differences(geometry, c.view.Load().slab.Geometry())
+	c.differences = o.differences(geometry, c.view.Load().slab.Geometry(), t.Geometry().Regions)
 	c.pulse.start(c)
 	return c, nil
 }
@@ -138,7 +138,7 @@ func (o Options) slab() slab.Options {
 }
 
 // differences lists the options that were given and would have made another slab.
-func (o Options) differences(asked, found slab.Geometry) (out []Difference) {
+func (o Options) differences(asked, found slab.Geometry, regions uint32) (out []Difference) {
 	for _, d := range []struct {
 		option       string
 		given        bool
@@ -151,6 +151,7 @@ func (o Options) differences(asked, found slab.Geometry) (out []Difference) {
 		{"MaxValue", o.MaxValue != 0, uint64(asked.MaxValue), uint64(found.MaxValue)},
 		{"Shards", o.Shards != 0, uint64(asked.Shards), uint64(found.Shards)},
 		{"OnFull", o.OnFull != Evict, uint64(asked.OnFull), uint64(found.OnFull)},
+		{"Regions", o.Regions != 0, uint64(o.Regions), uint64(regions)},
 	} {
 		if d.given && d.asked != d.found {
 			out = append(out, Difference{d.option, d.asked, d.found})

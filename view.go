@@ -64,8 +64,8 @@ func (c *Cache) refresh(old *view) error {
 	if c.view.Load() != old {
 		return nil
 	}
-	if c.table.Destroyed() {
-		return ErrDestroyed
+	if err := c.table.Usable(); err != nil {
+		return err
 	}
 	next := &view{changes: c.table.Changes()}
 	entry, ok := c.primary()

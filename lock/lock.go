@@ -31,7 +31,7 @@ var (
 	// not be used any more.
 	ErrLost = errors.New("lock was taken away")
 	// ErrClosed says that this end of the lock was closed.
-	ErrClosed = errors.New("closed")
+	ErrClosed = errors.New("handle is closed")
 )
 
 // Owner is who locks: one open handle of a process, with its region.
@@ -101,8 +101,8 @@ func (m *Mutex) TryLock() (ok, consistent bool) {
 	if !m.queue.TryAcquire(1) {
 		return false, false
 	}
+	defer m.unlessTaken(&ok)
 	if m.closed.Load() {
-		m.queue.Release(1)
 		return false, false
 	}
 	word := m.word.Load()
@@ -110,8 +110,15 @@ func (m *Mutex) TryLock() (ok, consistent bool) {
 		m.word.CompareAndSwap(word, m.owner.Token()|word&layout.LockInconsistent) { // pairs with Unlock
 		return true, word&layout.LockInconsistent == 0
 	}
-	m.queue.Release(1)
 	return false, false
+}
+
+// unlessTaken, deferred, gives this process's turn back unless the lock was
+// taken, also when the word faults.
+func (m *Mutex) unlessTaken(taken *bool) {
+	if !*taken {
+		m.queue.Release(1)
+	}
 }
 
 // Lock takes the lock, waiting until ctx ends at most (ErrBusy). An owner that
@@ -122,17 +129,17 @@ func (m *Mutex) Lock(ctx context.Context) (consistent bool, err error) {
 	if err := m.queue.Acquire(ctx, 1); err != nil {
 		return false, fmt.Errorf("%w by this process: %w", ErrBusy, err)
 	}
+	taken := false
+	defer m.unlessTaken(&taken)
 	if m.closed.Load() {
-		m.queue.Release(1)
 		return false, ErrClosed
 	}
 	if m.word.CompareAndSwap(0, m.owner.Token()) { // pairs with Unlock
+		taken = true
 		return true, nil
 	}
 	consistent, err = m.wait(ctx)
-	if err != nil {
-		m.queue.Release(1)
-	}
+	taken = err == nil
 	return consistent, err
 }
 

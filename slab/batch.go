@@ -1,6 +1,8 @@
 package slab
 
 import (
+	"math/bits"
+
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
@@ -72,15 +74,23 @@ func (s *Slab) lookupGroup(b *Batch, keys []key, found []span) error {
 	}
 	for i := range keys {
 		from := len(b.values)
-		value, ok, err := s.lookup(b.values, &keys[i])
-		if err != nil {
-			return err
+		sh := s.shardOf(keys[i].hash)
+		value, verdict := sh.read(b.values, &keys[i])
+		if verdict == hit {
+			sh.hits.Add(1)
+		} else {
+			var ok bool
+			var err error
+			if value, ok, err = sh.noHit(b.values, &keys[i], verdict); err != nil {
+				return err
+			}
+			if !ok {
+				continue
+			}
 		}
-		if ok {
-			b.values = value
-			found[i] = span{from, len(value)}
-			b.hits++
-		}
+		b.values = value
+		found[i] = span{from, len(value)}
+		b.hits++
 	}
 	return nil
 }
@@ -88,13 +98,11 @@ func (s *Slab) lookupGroup(b *Batch, keys []key, found []span) error {
 // prefetch asks for the first lines of the record that the key's bucket names. It
 // is a guess: read decides.
 func (sh *shard) prefetch(k *key) {
-	b := sh.bucketAt(sh.bucketOffset(k.hash))
-	for i := range b.Slots {
-		if slot := b.Slots[i].Load(); slot>>layout.SlotTagShift == k.tag() && sh.isCell(uint32(slot)) {
-			off := sh.cellOffset(uint32(slot))
-			sh.cells.Prefetch(off)
-			sh.cells.Prefetch(off + layout.LineSize)
-			return
-		}
+	at := sh.bucketOffset(k.hash)
+	m := sh.index.MatchTags(at, uint32(k.tag()))
+	if n := uint32(sh.bucketAt(at).Slots[bits.TrailingZeros32(m|1<<13)/2].Load()); m != 0 && sh.isCell(n) {
+		off := sh.cellOffset(n)
+		sh.cells.Prefetch(off)
+		sh.cells.Prefetch(off + layout.LineSize)
 	}
 }

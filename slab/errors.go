@@ -20,7 +20,7 @@ var (
 	// not help, as when another process keeps overwriting them.
 	ErrCorrupt = errors.New("slab is corrupt")
 	// ErrOptions says that no slab can be made from the options.
-	ErrOptions = errors.New("impossible slab options")
+	ErrOptions = format.ErrOptions
 
 	// ErrBusy says that a wait ended with its context, or that a lookup could
 	// neither succeed nor be sure of a miss within its bound.

@@ -231,60 +231,59 @@ func (g Geometry) store(h *layout.SlabHeader) {
 // ReadGeometry reads the geometry from the header of a slab of fileSize bytes,
 // once, and refuses one that does not describe such a file.
 func ReadGeometry(file string, w shm.Window, fileSize uint64) (Geometry, error) {
-	if err := format.Check(file, w, layout.SlabMagic, checksummed, fileSize); err != nil {
-		return Geometry{}, err
+	g, _, err := readHeader(file, w, fileSize)
+	return g, err
+}
+
+// readHeader returns the geometry and the identity that a header states.
+func readHeader(file string, live shm.Window, fileSize uint64) (g Geometry, id Identity, err error) {
+	w, err := format.Freeze(file, live, layout.SlabMagic, layout.SlabHeaderChecksummed, fileSize)
+	if err != nil {
+		return g, id, err
 	}
 	h := shm.At[layout.SlabHeader](w, 0)
-	g := Geometry{
+	id = Identity{
+		SegmentID: h.SegmentID.Load(), HashSeed: h.HashSeed.Load(),
+		Domain: [2]uint64{h.DomainUUID[0].Load(), h.DomainUUID[1].Load()},
+	}
+	g = Geometry{
 		Shards: h.Shards.Load(), CellSize: h.CellSize.Load(), Cells: h.Cells.Load(),
 		Buckets: h.Buckets.Load(), Overflow: h.Overflow.Load(), MaxKey: h.MaxKey.Load(),
 		MaxValue: h.MaxValue.Load(), Reserve: h.Reserve.Load(), Order: h.Order.Load(),
 		OnFull: Policy(h.Full.Load()), Capacity: h.Capacity.Load(),
 	}
-	within := func(field string, got, low, high uint64) error {
-		if got < low || got > high {
-			return &format.Error{File: file, Field: field, Got: got, Want: min(max(got, low), high), Err: format.ErrGeometry}
-		}
-		return nil
+	within := func(field string, got uint32, least, most uint64) format.Rule {
+		return format.Within(field, uint64(got), least, most, format.ErrGeometry)
 	}
-	equal := func(field string, got, want uint64) error {
-		return format.Equal(file, field, got, want, format.ErrGeometry)
+	equal := func(field string, got, want uint64) format.Rule {
+		return format.Equal(field, got, want, format.ErrGeometry)
 	}
-	for _, check := range []func() error{
-		func() error { return within("Shards", uint64(g.Shards), 1, layout.MaxShards) },
-		func() error { return equal("Shards", uint64(g.Shards&(g.Shards-1)), 0) },
-		func() error {
-			return within("CellSize", uint64(g.CellSize), layout.MinCellSize, layout.MaxCellSize)
-		},
-		func() error { return equal("CellSize", uint64(g.CellSize%64), 0) },
-		func() error { return within("Cells", uint64(g.Cells), 2, layout.MaxShardCells) },
-		func() error { return within("MaxKey", uint64(g.MaxKey), 8, layout.MaxKeyLength) },
-		func() error { return within("MaxValue", uint64(g.MaxValue), 0, layout.MaxValueLength) },
-		func() error { return within("Buckets", uint64(g.Buckets), 1, uint64(g.Cells)) },
-		func() error {
-			return equal("Overflow", uint64(g.Overflow), ceil(uint64(g.Cells), layout.SlotsPerBucket))
-		},
-		func() error {
-			return equal("Reserve", uint64(g.Reserve), g.cellsFor(uint64(g.MaxKey)+uint64(g.MaxValue)))
-		},
-		func() error { return within("Reserve", uint64(g.Reserve), 1, uint64(g.Cells)/2) },
-		func() error { return equal("Order", uint64(g.Order), layout.OrderLRU) },
-		func() error { return within("Full", uint64(g.OnFull), layout.FullEvict, layout.FullRefuse) },
-		func() error {
-			return within("Capacity", g.Capacity, 1, uint64(g.Shards)*uint64(g.Cells-g.Reserve))
-		},
-		func() error { return equal("ShardOffset", h.ShardOffset.Load(), g.shardOffset()) },
-		func() error { return equal("ShardStride", h.ShardStride.Load(), g.shardStride()) },
-		func() error { return equal("IndexOffset", h.IndexOffset.Load(), g.indexOffset()) },
-		func() error { return equal("CellOffset", h.CellOffset.Load(), g.cellOffset()) },
-		func() error { return format.Equal(file, "FileSize", fileSize, g.FileSize(), format.ErrSize) },
-	} {
-		if err := check(); err != nil {
-			return Geometry{}, err
-		}
+	// First the limits, so that nothing that follows from them overflows.
+	if err = format.Check(file,
+		format.Equal("Ready", h.Ready.Load(), 1, format.ErrNotReady), // pairs with the store in Format
+		within("Shards", g.Shards, 1, layout.MaxShards),
+		equal("Shards", uint64(g.Shards&(g.Shards-1)), 0),
+		within("CellSize", g.CellSize, layout.MinCellSize, layout.MaxCellSize),
+		equal("CellSize", uint64(g.CellSize%64), 0),
+		within("Cells", g.Cells, 2, layout.MaxShardCells),
+		within("Buckets", g.Buckets, 1, uint64(g.Cells)),
+		within("MaxKey", g.MaxKey, 8, layout.MaxKeyLength),
+		within("MaxValue", g.MaxValue, 0, layout.MaxValueLength),
+		equal("Order", uint64(g.Order), layout.OrderLRU),
+		within("Full", uint32(g.OnFull), layout.FullEvict, layout.FullRefuse),
+	); err != nil {
+		return g, id, err
 	}
-	return g, nil
+	return g, id, format.Check(file,
+		equal("Overflow", uint64(g.Overflow), ceil(uint64(g.Cells), layout.SlotsPerBucket)),
+		equal("Reserve", uint64(g.Reserve), g.cellsFor(uint64(g.MaxKey)+uint64(g.MaxValue))),
+		within("Reserve", g.Reserve, 1, uint64(g.Cells)/2),
+		format.Within("Capacity", g.Capacity, 1, uint64(g.Shards)*uint64(g.Cells-min(g.Reserve, g.Cells)), format.ErrGeometry),
+		equal("ShardOffset", h.ShardOffset.Load(), g.shardOffset()),
+		equal("ShardStride", h.ShardStride.Load(), g.shardStride()),
+		equal("IndexOffset", h.IndexOffset.Load(), g.indexOffset()),
+		equal("CellOffset", h.CellOffset.Load(), g.cellOffset()),
+		equal("FileSize", h.FileSize.Load(), g.FileSize()),
+		format.Size(fileSize, g.FileSize()),
+	)
 }
-
-// checksummed is how many bytes of the header its checksum covers.
-const checksummed = 176

@@ -3,7 +3,6 @@ package slab
 import (
 	"math/bits"
 	"runtime"
-	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -39,61 +38,64 @@ func (s *Slab) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err erro
 
 func (s *Slab) get(dst []byte, k key) (value []byte, ok bool, err error) {
 	defer s.leave(shm.Guard(), &err)
-	return s.lookup(dst, &k)
-}
-
-// lookup is get without protection from faults.
-func (s *Slab) lookup(dst []byte, k *key) (value []byte, ok bool, err error) {
 	sh := s.shardOf(k.hash)
-	value, found := sh.read(dst, k)
-	if found == unsure {
-		value, found, err = sh.readLocked(dst, k)
-	}
+	value, found := sh.read(dst, &k)
 	if found == hit {
 		sh.hits.Add(1)
-		return value, true, err
+		return value, true, nil
+	}
+	return sh.noHit(dst, &k, found)
+}
+
+// noHit ends a lookup that read did not answer with a hit.
+func (sh *shard) noHit(dst []byte, k *key, found verdict) (value []byte, ok bool, err error) {
+	if found == unsure {
+		if value, found, err = sh.readLocked(dst, k); found == hit {
+			sh.hits.Add(1)
+			return value, true, nil
+		}
 	}
 	sh.misses.Add(1)
 	if err == nil {
-		err = s.usable() // a closed slab reads as an empty one
+		err = sh.slab.usable() // a closed slab reads as an empty one
 	}
 	return dst, false, err
 }
 
-// read is the lookup without a lock. PROTOCOL.md, "Get"; models read.pml and
+// read is the lookup without a lock. PROTOCOL.md, "Lookup"; models read.pml and
 // rebuild.pml name the rule that each comparison stands for.
 func (sh *shard) read(dst []byte, k *key) ([]byte, verdict) {
-	tag := k.tag()
 	tries := patience
 again:
 	epoch := sh.head.Epoch.Load() // pairs with rebuild, which makes it odd first and even last
 	if epoch&layout.EpochRebuilding != 0 {
 		goto moved
 	}
-	for b, steps := sh.bucketAt(sh.bucketOffset(k.hash)), uint32(0); ; steps++ {
-		for m := match(b, tag); m != 0; m &= m - 1 {
-			i := bits.TrailingZeros(m)
+	for at, steps := sh.bucketOffset(k.hash), uint32(0); ; steps++ {
+		b := sh.bucketAt(at)
+		for m := sh.index.MatchTags(at, uint32(k.tag())); m != 0; m &= m - 1 {
+			i := bits.TrailingZeros32(m) / 2
 		look:
 			slot := b.Slots[i].Load() // pairs with the store in write: the value is visible from then on
 			n := uint32(slot)
-			if slot>>layout.SlotTagShift != tag || !sh.isCell(n) {
+			if slot>>layout.SlotTagShift != k.tag() || !sh.isCell(n) {
 				continue
 			}
 			c := sh.cell(n)
 			version := c.Version.Load() // pairs with fill (even) and release (odd)
 			if isLive(version) && c.KeyFlags.Load() == k.word() && sh.hasKey(n, version, k) {
-				seen := c.Recency.Load()
-				out, expired, whole := sh.value(dst, c, n, version, uint64(len(k.bytes)))
+				seen, expiry := c.Recency.Load(), c.Expiry.Load()
+				out, whole := sh.value(dst, n, version, uint64(len(k.bytes)), uint64(c.ValueLength.Load()))
 				// A hit: same version (read.pml BREAK_FREE), same slot (BREAK_HIT), no
 				// rebuild (rebuild.pml BREAK_EPOCH_HIT).
 				if whole && c.Version.Load() == version && b.Slots[i].Load() == slot {
 					if sh.head.Epoch.Load() != epoch {
 						goto moved
 					}
-					if expired {
+					if sh.expired(expiry) {
 						return dst, miss
 					}
-					lru.Touch(c, seen, sh.slab.domain.Now.Load())
+					lru.Touch(c, seen, sh.now.Load())
 					if lru.Due(seen, sh.head.Turn.Load()) {
 						sh.promote(c, n, version)
 					}
@@ -109,11 +111,11 @@ again:
 			}
 			goto look
 		}
-		next, ok := sh.overflow(b.Link.Load()) // pairs with the link's store in write
-		if !ok || steps == sh.overflows {
+		link := b.Link.Load() // pairs with the link's store in write
+		if link-1 >= uint64(sh.overflows) || steps == sh.overflows {
 			break
 		}
-		b = next
+		at = sh.overflowOffset(link)
 	}
 	if sh.head.Epoch.Load() == epoch { // rebuild.pml BREAK_EPOCH_MISS
 		return dst, miss
@@ -126,35 +128,26 @@ moved:
 	goto again
 }
 
-// match returns the slots of b that have the tag, as bits. It does not branch:
-// which slot a key is in cannot be predicted.
-func match(b *layout.Bucket, tag uint64) uint {
-	return same(&b.Slots[0], tag) | same(&b.Slots[1], tag)<<1 | same(&b.Slots[2], tag)<<2 | same(&b.Slots[3], tag)<<3 |
-		same(&b.Slots[4], tag)<<4 | same(&b.Slots[5], tag)<<5 | same(&b.Slots[6], tag)<<6
-}
-
-func same(slot *atomic.Uint64, tag uint64) (bit uint) {
-	if slot.Load()>>layout.SlotTagShift == tag {
-		bit = 1
-	}
-	return bit
-}
-
-// value appends the record's value to dst. Whole is false if the record changed
+// value appends the record's value to dst; whole is false if the record changed
 // or is damaged.
-func (sh *shard) value(dst []byte, c *layout.CellHeader, n uint32, version, keyLen uint64) (out []byte, expired, whole bool) {
-	if expiry := c.Expiry.Load() & layout.ExpiryMask; expiry != 0 && expiry <= sh.slab.domain.Wall.Load() {
-		return dst, true, true
-	}
-	valueLen := uint64(c.ValueLength.Load())
+func (sh *shard) value(dst []byte, n uint32, version, keyLen, valueLen uint64) (out []byte, whole bool) {
 	if keyLen+valueLen <= sh.payload {
-		return sh.cells.Append(dst, sh.cellOffset(n)+headSize+keyLen, valueLen), false, true
+		return sh.cells.Append(dst, sh.cellOffset(n)+headSize+keyLen, valueLen), true
 	}
+	return sh.longValue(dst, n, version, keyLen, valueLen)
+}
+
+// longValue is value for a record of more than one cell.
+func (sh *shard) longValue(dst []byte, n uint32, version, keyLen, valueLen uint64) (out []byte, whole bool) {
 	if valueLen > uint64(sh.slab.geo.MaxValue) {
-		return dst, false, false
+		return dst, false
 	}
-	out, whole = sh.appendBytes(dst, n, version, keyLen, valueLen)
-	return out, false, whole
+	return sh.appendBytes(dst, n, version, keyLen, valueLen)
+}
+
+// expired reports whether a record's expiry has come.
+func (sh *shard) expired(expiry uint64) bool {
+	return expiry&layout.ExpiryMask != 0 && expiry&layout.ExpiryMask <= sh.slab.domain.Wall.Load()
 }
 
 // promote moves the record to the front of the order if the lock is free; if it

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lock"
@@ -108,4 +109,8 @@ func mustMiss(t testing.TB, s *Slab, k []byte) {
 	if v, ok, err := s.Get(nil, k); ok || err != nil {
 		t.Fatalf("Get(%q) = %q, %v, %v; want a miss", k, v, ok, err)
 	}
+}
+
+func contextFor(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(bg, d)
 }

@@ -21,8 +21,10 @@ func (sh *shard) overflow(n uint64) (b *layout.Bucket, ok bool) {
 	if n-1 >= uint64(sh.overflows) { // 0 wraps around
 		return nil, false
 	}
-	return sh.bucketAt((sh.buckets + n - 1) * layout.SizeBucket), true
+	return sh.bucketAt(sh.overflowOffset(n)), true
 }
+
+func (sh *shard) overflowOffset(n uint64) uint64 { return (sh.buckets + n - 1) * layout.SizeBucket }
 
 // place is a slot of the index.
 type place struct {

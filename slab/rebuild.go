@@ -48,10 +48,13 @@ func (sh *shard) rebuild() {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.key, b.key),
 			cmp.Compare(a.flags, b.flags), cmp.Compare(b.version, a.version))
 	})
-	live = slices.CompactFunc(live, func(a, b survivor) bool {
-		same := a.hash == b.hash && a.flags == b.flags && bytes.Equal(a.key, b.key)
+	var newest survivor
+	live = slices.DeleteFunc(live, func(r survivor) bool {
+		same := newest.cell != 0 && r.hash == newest.hash && r.flags == newest.flags && bytes.Equal(r.key, newest.key)
 		if same {
-			sh.dismiss(b, used)
+			sh.dismiss(r, used)
+		} else {
+			newest = r
 		}
 		return same
 	})

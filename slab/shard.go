@@ -20,7 +20,8 @@ type shard struct {
 	cells  shm.Window
 	order  lru.List
 
-	// Of the geometry, for the hot path.
+	// Of the geometry and the domain, for the hot path.
+	now                        *atomic.Uint64
 	cellSize, payload, buckets uint64
 	count, overflows           uint32
 
@@ -41,6 +42,7 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	sh.cells = w.Sub(g.cellOffset(), g.cellBytes())
 	sh.order = lru.New(sh.head, sh.cells, uint64(g.CellSize), g.Cells)
 	sh.cellSize, sh.payload, sh.buckets = uint64(g.CellSize), g.Payload(), uint64(g.Buckets)
+	sh.now = s.domain.Now
 	sh.count, sh.overflows = g.Cells, g.Overflow
 	sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)
 }
@@ -125,7 +127,11 @@ func (sh *shard) hasKey(head uint32, version uint64, k *key) bool {
 	if uint64(len(k.bytes)) <= sh.payload {
 		return sh.cells.Equal(sh.cellOffset(head)+headSize, k.bytes)
 	}
-	rest := k.bytes
+	return sh.hasLongKey(head, version, k.bytes)
+}
+
+// hasLongKey is hasKey for a key of more than one cell.
+func (sh *shard) hasLongKey(head uint32, version uint64, rest []byte) bool {
 	return sh.parts(head, version, 0, uint64(len(rest)), func(off, n uint64) bool {
 		same := sh.cells.Equal(off, rest[:n])
 		rest = rest[n:]

@@ -54,8 +54,8 @@ func Format(seg *shm.Segment, g Geometry, id Identity, wall uint64) (err error) 
 	h.HashSeed.Store(id.HashSeed)
 	h.Created.Store(wall)
 	g.store(h)
-	h.Checksum.Store(format.Checksum(w, checksummed))
-	h.Ready.Store(1) // pairs with the load in Open
+	h.Checksum.Store(format.Checksum(w, layout.SlabHeaderChecksummed))
+	h.Ready.Store(1) // pairs with the load in readHeader
 	return nil
 }
 
@@ -65,29 +65,17 @@ func Format(seg *shm.Segment, g Geometry, id Identity, wall uint64) (err error) 
 func Open(seg *shm.Segment, domain Domain, id Identity) (s *Slab, err error) {
 	defer seg.Catch(shm.Guard(), &err)
 	w, file := seg.Window(), seg.Name()
-	if w.Len() < layout.PageSize {
-		return nil, &format.Error{File: file, Field: "file size", Got: w.Len(), Want: layout.PageSize, Err: format.ErrSize}
-	}
-	h := shm.At[layout.SlabHeader](w, 0)
-	ready := h.Ready.Load() // pairs with the store in Format
-	geo, err := ReadGeometry(file, w, w.Len())
+	geo, has, err := readHeader(file, w, w.Len())
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range []struct {
-		field     string
-		got, want uint64
-		err       error
-	}{
-		{"Ready", ready, 1, format.ErrNotReady},
-		{"SegmentID", h.SegmentID.Load(), id.SegmentID, format.ErrForeign},
-		{"DomainUUID[0]", h.DomainUUID[0].Load(), id.Domain[0], format.ErrForeign},
-		{"DomainUUID[1]", h.DomainUUID[1].Load(), id.Domain[1], format.ErrForeign},
-		{"HashSeed", h.HashSeed.Load(), id.HashSeed, format.ErrForeign},
-	} {
-		if err := format.Equal(file, c.field, c.got, c.want, c.err); err != nil {
-			return nil, err
-		}
+	if err := format.Check(file,
+		format.Equal("SegmentID", has.SegmentID, id.SegmentID, format.ErrForeign),
+		format.Equal("DomainUUID[0]", has.Domain[0], id.Domain[0], format.ErrForeign),
+		format.Equal("DomainUUID[1]", has.Domain[1], id.Domain[1], format.ErrForeign),
+		format.Equal("HashSeed", has.HashSeed, id.HashSeed, format.ErrForeign),
+	); err != nil {
+		return nil, err
 	}
 	s = &Slab{seg: seg, geo: geo, seed: id.HashSeed, domain: domain, shards: make([]shard, geo.Shards)}
 	for i := range s.shards {
@@ -156,7 +144,7 @@ func (s *Slab) update(ctx context.Context, sh *shard, change func() error) (err 
 func (sh *shard) locked(consistent bool, change func() error) (err error) {
 	finished := false
 	defer func() {
-		if !finished { // a fault or a panic: readers must not trust the shard
+		if !finished { // a fault, a panic, or beyond repair: readers must not trust the shard
 			sh.abandon()
 			consistent = false
 		}
@@ -174,8 +162,8 @@ func (sh *shard) locked(consistent bool, change func() error) (err error) {
 	consistent = true
 	if err = change(); isBroken(err) {
 		sh.rebuild()
-		if err = change(); isBroken(err) {
-			err = fmt.Errorf("shard %d: %w: %w", sh.number, ErrCorrupt, err)
+		if err = change(); isBroken(err) { // half done, and not finished
+			return fmt.Errorf("shard %d: %w: %w", sh.number, ErrCorrupt, err)
 		}
 	}
 	finished = true

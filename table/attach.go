@@ -16,7 +16,7 @@ type SizeError struct {
 
 // Error names the file and both sizes.
 func (e *SizeError) Error() string {
-	return (&FormatError{e.File, "file size", e.Got, e.Want, ErrSegmentSize}).Error()
+	return (&FormatError{File: e.File, Field: "file size", Got: e.Got, Want: e.Want, Err: ErrSegmentSize}).Error()
 }
 
 // Unwrap returns ErrSegmentSize.

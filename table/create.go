@@ -39,7 +39,7 @@ func (d *domain) prepare(ctx context.Context, g Geometry, o Options) error {
 	// Nobody can have a region before READY. Where somebody has, the header was
 	// damaged, and truncating would pull the file from under the living.
 	if used, err := lockedByOthers(d.control, layout.LeaseByte, layout.MaxRegions); err != nil || used {
-		return orElse(err, &FormatError{d.control.Name(), "Ready", 0, layout.ControlReady, ErrNotReady})
+		return orElse(err, &FormatError{File: d.control.Name(), Field: "Ready", Got: 0, Want: layout.ControlReady, Err: ErrNotReady})
 	}
 	if err := d.initialise(g, o.Clock); err != nil {
 		return errors.Join(err, d.remove())
@@ -64,7 +64,7 @@ func (d *domain) look() (todo int, err error) {
 	page := make([]byte, layout.PageSize)
 	if n, err := d.control.ReadAt(page, 0); n < len(page) {
 		if size < layout.PageSize {
-			return nothing, &FormatError{d.control.Name(), "file size", size, layout.PageSize, ErrTruncated}
+			return nothing, &FormatError{File: d.control.Name(), Field: "file size", Got: size, Want: layout.PageSize, Err: ErrTruncated}
 		}
 		return nothing, fmt.Errorf("read header: %w", err)
 	}
@@ -103,7 +103,8 @@ func (d *domain) initialise(g Geometry, clock Clock) (err error) {
 	return nil
 }
 
-// attach maps the control segment and checks its header.
+// attach maps the control segment and checks its header. It returns errMoved if
+// the domain was destroyed.
 func (d *domain) attach() (seg *shm.Segment, h header, err error) {
 	size, err := fileSize(d.control.Fd(), d.control.Name())
 	if err != nil {
@@ -123,6 +124,9 @@ func (d *domain) attach() (seg *shm.Segment, h header, err error) {
 	if err != nil {
 		if e := (*FormatError)(nil); errors.As(err, &e) {
 			e.File = d.control.Name()
+			if e.Err == ErrNotReady && e.Got == layout.ControlDestroyed {
+				err = errMoved
+			}
 		}
 		return nil, h, errors.Join(err, seg.Close())
 	}
@@ -141,7 +145,7 @@ func checkBoot(h *header) error {
 	}
 	for i := range boot {
 		if h.boot[i] != boot[i] {
-			return &FormatError{"", "BootID", h.boot[i], boot[i], ErrStaleBoot}
+			return &FormatError{File: "", Field: "BootID", Got: h.boot[i], Want: boot[i], Err: ErrStaleBoot}
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/flagstone-shm/flagstone/internal/format"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lock"
 )
@@ -13,13 +14,11 @@ import (
 var (
 	// ErrNotFound says that there is no such domain.
 	ErrNotFound = errors.New("no such domain")
-	// ErrClosed says that the handle was closed.
-	ErrClosed = errors.New("handle is closed")
 	// ErrDestroyed says that somebody destroyed the domain. What is mapped stays
 	// readable; close the handle and open the domain anew.
 	ErrDestroyed = errors.New("domain was destroyed")
 	// ErrOptions says that an option is out of its range.
-	ErrOptions = errors.New("bad option")
+	ErrOptions = format.ErrOptions
 	// ErrUnsafeDir says that a directory may be changed by those who must not.
 	ErrUnsafeDir = errors.New("unsafe directory")
 	// ErrNoRegion says that living processes have all regions. Opening a domain
@@ -49,6 +48,8 @@ var (
 
 	// ErrBusy says that the context ended before a lock was free.
 	ErrBusy = lock.ErrBusy
+	// ErrClosed says that the handle was closed.
+	ErrClosed = lock.ErrClosed
 	// ErrLost says that a mutex was taken away while held: this process was
 	// thought dead.
 	ErrLost = lock.ErrLost
@@ -64,51 +65,34 @@ var (
 // What a FormatError wraps. Nothing was changed when one is returned.
 var (
 	// ErrFormat is wrapped by every FormatError.
-	ErrFormat = errors.New("not a usable control segment")
+	ErrFormat = format.ErrFormat
 	// ErrMagic says that the file is not a control segment.
-	ErrMagic = errors.New("wrong magic number")
+	ErrMagic = format.ErrMagic
 	// ErrEndian says that a host of the other byte order made it.
-	ErrEndian = errors.New("wrong byte order")
+	ErrEndian = format.ErrEndian
 	// ErrVersion says that it needs a newer version of this package.
-	ErrVersion = errors.New("layout version is too new")
+	ErrVersion = format.ErrVersion
 	// ErrFeature says that it uses features unknown to this version.
-	ErrFeature = errors.New("unknown incompatible feature")
+	ErrFeature = format.ErrFeature
 	// ErrFingerprint says that its layout differs from this version's.
-	ErrFingerprint = errors.New("layout differs")
+	ErrFingerprint = format.ErrFingerprint
 	// ErrChecksum says that its header is damaged.
-	ErrChecksum = errors.New("header checksum is wrong")
+	ErrChecksum = format.ErrChecksum
 	// ErrGeometry says that its numbers contradict one another or are absurd.
-	ErrGeometry = errors.New("impossible geometry")
+	ErrGeometry = format.ErrGeometry
 	// ErrTruncated says that the file is shorter than its header states.
-	ErrTruncated = errors.New("file is truncated")
+	ErrTruncated = format.ErrTruncated
 	// ErrOversized says that the file is longer than its header states.
-	ErrOversized = errors.New("file is too long")
+	ErrOversized = format.ErrOversized
 	// ErrNotReady says that its READY word is none of the defined values.
-	ErrNotReady = errors.New("not ready")
+	ErrNotReady = format.ErrNotReady
 	// ErrStaleBoot says that it was made before this machine's last boot: nothing
 	// in it is alive. Destroy the domain.
-	ErrStaleBoot = errors.New("made before the last boot, destroy it")
+	ErrStaleBoot = format.ErrStaleBoot
 )
 
 // FormatError says which field of which file is not as it has to be.
-type FormatError struct {
-	File      string // path, empty if the bytes came from elsewhere
-	Field     string
-	Got, Want uint64
-	Err       error // one of the sentinels above
-}
-
-// Error names file, field and both values.
-func (e *FormatError) Error() string {
-	file := e.File
-	if file == "" {
-		file = "control segment"
-	}
-	return fmt.Sprintf("%s: %v: %s is %#x, want %#x", file, e.Err, e.Field, e.Got, e.Want)
-}
-
-// Unwrap returns the sentinel and ErrFormat.
-func (e *FormatError) Unwrap() []error { return []error{e.Err, ErrFormat} }
+type FormatError = format.Error
 
 // AccessError says what is wrong with the owner or mode of a file or directory.
 type AccessError struct {

@@ -3,10 +3,8 @@ package table
 import (
 	"fmt"
 	"math"
-	"reflect"
 
-	"github.com/zeebo/xxh3"
-
+	"github.com/flagstone-shm/flagstone/internal/format"
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
@@ -95,26 +93,13 @@ type header struct {
 	created uint64
 }
 
-// checksummed is the number of header bytes under the checksum: those before it.
-var checksummed = func() uint64 {
-	f, _ := reflect.TypeFor[layout.ControlHeader]().FieldByName("Checksum")
-	return uint64(f.Offset)
-}()
-
-func checksum(w shm.Window) uint64 { return xxh3.Hash(w.Append(nil, 0, checksummed)) }
+func checksum(w shm.Window) uint64 { return format.Checksum(w, layout.ControlHeaderChecksummed) }
 
 // write writes the header of a segment of zeros, READY last: from then on peers
 // use it. PROTOCOL.md, "Opening a domain".
 func (h *header) write(w shm.Window) {
 	c := shm.At[layout.ControlHeader](w, 0)
-	c.Magic.Store(layout.ControlMagic)
-	c.ReadVersion.Store(layout.Major)
-	c.WriteVersion.Store(layout.Major)
-	c.Endian.Store(layout.EndianMark)
-	c.Compatible.Store(layout.KnownCompatible)
-	c.Incompatible.Store(layout.KnownIncompatible)
-	c.Fingerprint.Store(layout.Fingerprint)
-	c.FileSize.Store(h.FileSize)
+	format.Stamp(w, layout.ControlMagic, h.FileSize)
 	c.Mutexes.Store(h.Mutexes)
 	c.Entries.Store(h.Entries)
 	c.Regions.Store(h.Regions)
@@ -143,14 +128,11 @@ func ReadGeometry(w shm.Window, fileSize uint64) (Geometry, error) {
 	return h.Geometry, err
 }
 
-func readHeader(w shm.Window, fileSize uint64) (header, error) {
-	if size := min(w.Len(), fileSize); size < layout.PageSize {
-		return header{}, &FormatError{"", "file size", size, layout.PageSize, ErrTruncated}
+func readHeader(live shm.Window, fileSize uint64) (header, error) {
+	w, err := format.Freeze(controlFile, live, layout.ControlMagic, layout.ControlHeaderChecksummed, fileSize)
+	if err != nil {
+		return header{}, err
 	}
-	// A private copy cannot change between check and use.
-	frozen := shm.Heap(layout.PageSize)
-	w, live := frozen.Window(), w
-	w.Write(0, live.Append(nil, 0, layout.PageSize))
 	c := shm.At[layout.ControlHeader](w, 0)
 	h := header{
 		Geometry: Geometry{
@@ -162,56 +144,20 @@ func readHeader(w shm.Window, fileSize uint64) (header, error) {
 		boot:    [2]uint64{c.BootID[0].Load(), c.BootID[1].Load()},
 		created: c.Created.Load(),
 	}
-	if err := first([]rule{
-		equal("Magic", c.Magic.Load(), layout.ControlMagic, ErrMagic),
-		equal("Endian", c.Endian.Load(), layout.EndianMark, ErrEndian),
-		{c.ReadVersion.Load() <= layout.Major, "ReadVersion", uint64(c.ReadVersion.Load()), layout.Major, ErrVersion},
-		{c.WriteVersion.Load() <= layout.Major, "WriteVersion", uint64(c.WriteVersion.Load()), layout.Major, ErrVersion},
-		equal("Incompatible", c.Incompatible.Load(), c.Incompatible.Load()&layout.KnownIncompatible, ErrFeature),
-		equal("Fingerprint", c.Fingerprint.Load(), layout.Fingerprint, ErrFingerprint),
-		equal("Checksum", c.Checksum.Load(), checksum(w), ErrChecksum),
-	}); err != nil {
-		return header{}, err
-	}
 	for _, l := range h.limits() {
-		if l.value < l.least || l.value > l.most {
-			return header{}, &FormatError{"", l.name, uint64(l.value), uint64(min(max(l.value, l.least), l.most)), ErrGeometry}
+		within := format.Within(l.name, uint64(l.value), uint64(l.least), uint64(l.most), ErrGeometry)
+		if err := format.Check(controlFile, within); err != nil {
+			return header{}, err
 		}
 	}
 	h.place() // within the limits, so nothing overflows
-	if err := first([]rule{
-		equal("RegionStride", uint64(c.RegionStride.Load()), uint64(h.RegionStride), ErrGeometry),
-		equal("MutexOffset", c.MutexOffset.Load(), h.MutexOffset, ErrGeometry),
-		equal("EntryOffset", c.EntryOffset.Load(), h.EntryOffset, ErrGeometry),
-		equal("RegionOffset", c.RegionOffset.Load(), h.RegionOffset, ErrGeometry),
-		equal("FileSize", c.FileSize.Load(), h.FileSize, ErrGeometry),
-		{fileSize >= h.FileSize, "file size", fileSize, h.FileSize, ErrTruncated},
-		{fileSize <= h.FileSize, "file size", fileSize, h.FileSize, ErrOversized},
-		equal("Ready", c.Ready.Load(), layout.ControlReady, ErrNotReady),
-	}); err != nil {
-		return header{}, err
-	}
-	return h, nil
-}
-
-// rule is a condition on a field of the header.
-type rule struct {
-	ok        bool
-	field     string
-	got, want uint64
-	err       error
-}
-
-func equal(field string, got, want uint64, err error) rule {
-	return rule{got == want, field, got, want, err}
-}
-
-// first returns the first broken rule as an error.
-func first(rules []rule) error {
-	for _, r := range rules {
-		if !r.ok {
-			return &FormatError{"", r.field, r.got, r.want, r.err}
-		}
-	}
-	return nil
+	return h, format.Check(controlFile,
+		format.Equal("RegionStride", uint64(c.RegionStride.Load()), uint64(h.RegionStride), ErrGeometry),
+		format.Equal("MutexOffset", c.MutexOffset.Load(), h.MutexOffset, ErrGeometry),
+		format.Equal("EntryOffset", c.EntryOffset.Load(), h.EntryOffset, ErrGeometry),
+		format.Equal("RegionOffset", c.RegionOffset.Load(), h.RegionOffset, ErrGeometry),
+		format.Equal("FileSize", c.FileSize.Load(), h.FileSize, ErrGeometry),
+		format.Size(fileSize, h.FileSize),
+		format.Equal("Ready", c.Ready.Load(), layout.ControlReady, ErrNotReady),
+	)
 }

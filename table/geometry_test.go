@@ -75,7 +75,7 @@ func TestHeader_DecodeOfEncode_Identity(t *testing.T) {
 			t.Fatalf("%+v, %v, want %+v", got, err, h)
 		}
 		// Any byte under the checksum that changes is noticed.
-		at := rapid.Uint64Range(0, checksummed-1).Draw(t, "at")
+		at := rapid.Uint64Range(0, layout.ControlHeaderChecksummed-1).Draw(t, "at")
 		b := seg.Window().Append(nil, at, 1)
 		seg.Window().Write(at, []byte{b[0] ^ byte(rapid.IntRange(1, 255).Draw(t, "flip"))})
 		if _, err := ReadGeometry(seg.Window(), g.FileSize); err == nil {

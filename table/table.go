@@ -287,6 +287,10 @@ func (t *Table) Acknowledge(changes uint64) {
 	})
 }
 
+// Usable returns nil, or why the handle is of no use any more: ErrClosed,
+// ErrDestroyed, or ErrFault if the control segment was truncated. Some 50 ns.
+func (t *Table) Usable() error { return t.useLive(func() error { return nil }) }
+
 // Destroyed reports whether the domain was destroyed. One load.
 func (t *Table) Destroyed() bool { return t.load(t.ready) == layout.ControlDestroyed }
 

@@ -1,5 +1,5 @@
-// Package format checks the fields that the headers of all shared files begin
-// with, and says exactly what is wrong with a file that is refused.
+// Package format checks what stands in the headers of shared files, and says
+// exactly what is wrong with a file that is refused.
 package format
 
 import (
@@ -13,19 +13,27 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
 
+// ErrFormat is wrapped by every Error.
+var ErrFormat = errors.New("not a usable file")
+
 // Why a file is refused. They come wrapped in an Error.
 var (
-	ErrMagic       = errors.New("not such a file")
-	ErrVersion     = errors.New("layout version is not this library's")
-	ErrEndian      = errors.New("made on a machine of other byte order")
-	ErrFeature     = errors.New("uses features unknown to this library")
-	ErrFingerprint = errors.New("layout differs from this library's")
-	ErrChecksum    = errors.New("header does not match its checksum")
-	ErrGeometry    = errors.New("absurd geometry")
-	ErrSize        = errors.New("file is shorter or longer than its header says")
-	ErrForeign     = errors.New("belongs to another domain")
-	ErrNotReady    = errors.New("was never completed")
+	ErrMagic       = errors.New("wrong magic number")
+	ErrEndian      = errors.New("wrong byte order")
+	ErrVersion     = errors.New("layout version is too new")
+	ErrFeature     = errors.New("unknown incompatible feature")
+	ErrFingerprint = errors.New("layout differs")
+	ErrChecksum    = errors.New("header checksum is wrong")
+	ErrGeometry    = errors.New("impossible geometry")
+	ErrTruncated   = errors.New("file is truncated")
+	ErrOversized   = errors.New("file is too long")
+	ErrForeign     = errors.New("file is of another domain")
+	ErrNotReady    = errors.New("file was never completed")
+	ErrStaleBoot   = errors.New("made before the last boot, destroy it")
 )
+
+// ErrOptions says that no segment can be made from the options given.
+var ErrOptions = errors.New("impossible options")
 
 // Error names the file and the field that made it refused, with the value found
 // and the value expected. Nothing was changed.
@@ -36,15 +44,44 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s: %s is %#x, expected %#x: %v", e.File, e.Field, e.Got, e.Want, e.Err)
+	return fmt.Sprintf("%s: %v: %s is %#x, want %#x", e.File, e.Err, e.Field, e.Got, e.Want)
 }
 
-func (e *Error) Unwrap() error { return e.Err }
+// Unwrap returns the sentinel and ErrFormat.
+func (e *Error) Unwrap() []error { return []error{e.Err, ErrFormat} }
 
-// Equal returns an Error unless got is want.
-func Equal(file, field string, got, want uint64, sentinel error) error {
-	if got != want {
-		return &Error{file, field, got, want, sentinel}
+// Rule is a condition on a field.
+type Rule struct {
+	OK        bool
+	Field     string
+	Got, Want uint64
+	Err       error
+}
+
+// Equal demands that got is want.
+func Equal(field string, got, want uint64, err error) Rule {
+	return Rule{got == want, field, got, want, err}
+}
+
+// Within demands that got is from least to most.
+func Within(field string, got, least, most uint64, err error) Rule {
+	return Rule{got >= least && got <= most, field, got, min(max(got, least), most), err}
+}
+
+// Size demands that a file has the size that its header implies.
+func Size(got, want uint64) Rule {
+	if got < want {
+		return Rule{false, "file size", got, want, ErrTruncated}
+	}
+	return Rule{got == want, "file size", got, want, ErrOversized}
+}
+
+// Check returns the first rule that does not hold as an Error.
+func Check(file string, rules ...Rule) error {
+	for _, r := range rules {
+		if !r.OK {
+			return &Error{file, r.Field, r.Got, r.Want, r.Err}
+		}
 	}
 	return nil
 }
@@ -65,33 +102,26 @@ func Stamp(w shm.Window, magic, fileSize uint64) {
 	h.FileSize.Store(fileSize)
 }
 
-// Check compares the common fields of a header with what this library knows,
-// and its checksum, which stands at offset covered. FileSize is what the file
-// system says.
-func Check(file string, w shm.Window, magic, covered, fileSize uint64) error {
-	if w.Len() < layout.PageSize {
-		return &Error{file, "file size", w.Len(), layout.PageSize, ErrSize}
+// Freeze copies the header page of a file of fileSize bytes, so that it cannot
+// change between check and use, and checks the common fields and the checksum,
+// which stands at offset covered.
+func Freeze(file string, live shm.Window, magic, covered, fileSize uint64) (shm.Window, error) {
+	if size := min(live.Len(), fileSize); size < layout.PageSize {
+		return live, &Error{file, "file size", size, layout.PageSize, ErrTruncated}
 	}
+	w := shm.Heap(layout.PageSize).Window()
+	w.Write(0, live.Append(nil, 0, layout.PageSize))
 	h := shm.At[prefix](w, 0)
-	for _, c := range []struct {
-		field     string
-		got, want uint64
-		err       error
-	}{
-		{"Magic", h.Magic.Load(), magic, ErrMagic},
-		{"Endian", h.Endian.Load(), layout.EndianMark, ErrEndian},
-		{"ReadVersion", uint64(h.ReadVersion.Load()), layout.Major, ErrVersion},
-		{"WriteVersion", uint64(h.WriteVersion.Load()), layout.Major, ErrVersion},
-		{"Incompatible", h.Incompatible.Load() &^ layout.KnownIncompatible, 0, ErrFeature},
-		{"Fingerprint", h.Fingerprint.Load(), layout.Fingerprint, ErrFingerprint},
-		{"Checksum", shm.At[atomic.Uint64](w, covered).Load(), Checksum(w, covered), ErrChecksum},
-		{"FileSize", h.FileSize.Load(), fileSize, ErrSize},
-	} {
-		if err := Equal(file, c.field, c.got, c.want, c.err); err != nil {
-			return err
-		}
-	}
-	return nil
+	read, write, unknown := uint64(h.ReadVersion.Load()), uint64(h.WriteVersion.Load()), h.Incompatible.Load()&^layout.KnownIncompatible
+	return w, Check(file,
+		Equal("Magic", h.Magic.Load(), magic, ErrMagic),
+		Equal("Endian", h.Endian.Load(), layout.EndianMark, ErrEndian),
+		Within("ReadVersion", read, 0, layout.Major, ErrVersion),
+		Within("WriteVersion", write, 0, layout.Major, ErrVersion),
+		Equal("Incompatible", unknown, 0, ErrFeature),
+		Equal("Fingerprint", h.Fingerprint.Load(), layout.Fingerprint, ErrFingerprint),
+		Equal("Checksum", shm.At[atomic.Uint64](w, covered).Load(), Checksum(w, covered), ErrChecksum),
+	)
 }
 
 // Checksum is the XXH3-64 of the first n bytes.

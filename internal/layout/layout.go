@@ -218,6 +218,9 @@ type ControlHeader struct {
 	_            [3760]byte
 }
 
+// ControlHeaderChecksummed is how many bytes of a ControlHeader its checksum covers: those before it.
+const ControlHeaderChecksummed = 152
+
 // SizeMutex is the size of a Mutex in bytes.
 const SizeMutex = 64
 
@@ -312,6 +315,9 @@ type SlabHeader struct {
 	Ready        atomic.Uint64 // 192: 1 when every other field is valid (creator, release, last)
 	_            [3896]byte
 }
+
+// SlabHeaderChecksummed is how many bytes of a SlabHeader its checksum covers: those before it.
+const SlabHeaderChecksummed = 176
 
 // SizeShard is the size of a Shard in bytes.
 const SizeShard = 512

@@ -15,8 +15,7 @@ func (w Window) Append(dst []byte, off, n uint64) []byte {
 
 // Equal reports whether the bytes at off equal b.
 func (w Window) Equal(off uint64, b []byte) bool {
-	p := w.at(off, uint64(len(b)))
-	return unsafe.String((*byte)(p), len(b)) == unsafe.String(unsafe.SliceData(b), len(b))
+	return unsafe.String((*byte)(w.at(off, uint64(len(b)))), len(b)) == string(b)
 }
 
 // Write copies b to off.

@@ -95,17 +95,23 @@ func openAt(dir *os.File, name string, flags int, perm os.FileMode) (*os.File, e
 	return f, nil
 }
 
-// Reserve gives the file size bytes of zeros with blocks behind them, so that
-// touching them cannot fault for want of room.
+// Reserve gives the empty file size bytes of zeros with blocks behind them, so that
+// touching them cannot fault for want of room. It asks first: a file system may
+// fill up before it finds that the whole does not fit.
 func Reserve(f *os.File, size uint64) error {
-	_, err := retry(func() (int, error) { return 0, unix.Fallocate(int(f.Fd()), 0, 0, int64(size)) })
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
+		return &os.PathError{Op: "statfs", Path: f.Name(), Err: err}
+	}
+	free := fs.Bavail * uint64(fs.Bsize)
+	_, err := retry(func() (int, error) {
+		if fs.Blocks != 0 && free < size { // 0 is a tmpfs without limit
+			return 0, unix.ENOSPC
+		}
+		return 0, unix.Fallocate(int(f.Fd()), 0, 0, int64(size))
+	})
 	switch {
 	case err == unix.ENOSPC || err == unix.EFBIG || err == unix.EDQUOT:
-		var fs unix.Statfs_t
-		free := uint64(0)
-		if unix.Fstatfs(int(f.Fd()), &fs) == nil {
-			free = fs.Bavail * uint64(fs.Bsize)
-		}
 		return fmt.Errorf("%s: %w: %d bytes needed, %d free; free some, enlarge the file system (for /dev/shm: mount -o remount,size=...) or ask for less: %w",
 			f.Name(), ErrNoSpace, size, free, err)
 	case err != nil:

@@ -1,9 +1,6 @@
 package shm
 
-import (
-	"fmt"
-	"unsafe"
-)
+import "unsafe"
 
 // Window is a bounds-checked view of a segment. Its base and length are
 // multiples of 8. The zero Window is empty. It must not outlive its Segment:
@@ -23,7 +20,7 @@ func (w Window) Len() uint64 { return w.size }
 func At[T any](w Window, off uint64) *T {
 	var t T
 	if off&7 != 0 || off > w.size || w.size-off < uint64(unsafe.Sizeof(t)) {
-		outOfBounds(off, uint64(unsafe.Sizeof(t)), w.size)
+		panic(errBounds)
 	}
 	return (*T)(unsafe.Add(w.base, off))
 }
@@ -31,7 +28,7 @@ func At[T any](w Window, off uint64) *T {
 // Sub returns the part of w that starts at off and has n bytes, both multiples of 8.
 func (w Window) Sub(off, n uint64) Window {
 	if (off|n)&7 != 0 {
-		outOfBounds(off, n, w.size)
+		panic(errBounds)
 	}
 	return Window{w.at(off, n), n}
 }
@@ -47,17 +44,15 @@ func (w Window) Prefetch(off uint64) {
 // at returns the address of n bytes at off.
 func (w Window) at(off, n uint64) unsafe.Pointer {
 	if off > w.size || n > w.size-off {
-		outOfBounds(off, n, w.size)
+		panic(errBounds)
 	}
 	return unsafe.Add(w.base, off)
 }
 
-// boundsError is what an access outside a window panics with.
-type boundsError struct{ off, n, size uint64 }
+// errBounds is what an access outside a window panics with. It carries no
+// numbers, so that the checks are cheap enough to be inlined everywhere.
+var errBounds error = boundsError{}
 
-func (e boundsError) Error() string {
-	return fmt.Sprintf("%d bytes at %d of a window of %d", e.n, e.off, e.size)
-}
+type boundsError struct{}
 
-//go:noinline
-func outOfBounds(off, n, size uint64) { panic(boundsError{off, n, size}) }
+func (boundsError) Error() string { return "offset and length reach beyond the end, or are misaligned" }

@@ -278,6 +278,7 @@ end:
        :: else
        fi
      }
+  :: atomic { deaths < DEATHS -> deaths = DEATHS }       /* enough */
   od
 }
 #endif

@@ -13,7 +13,8 @@
                     reader misses a key that never left: slot=A, K goes to B, A is free, K goes to A again
      BREAK_HIT      a hit reads the slot again; without it a value is returned before it is visible, and the next
                     reader sees the one before it
-     BREAK_VERSION  a hit reads the version again; without it a reader takes half-written or foreign bytes
+     BREAK_VERSION  a hit reads the version again; without it a reader puts two values together (with CHAIN)
+     BREAK_KEY      (with WITH_J) the whole key is compared, as a tag is not a key
 
    Configurations: CHAIN (a record is a head and a tail cell), WITH_J (a second key with the same tag), WITH_DEL_K,
    WITH_DEL_J, READ_J, READS (one reader's Gets, one
@@ -167,7 +168,9 @@ again:
      :: else ->
         v = ver[s];
         if :: v % 2 == 1 -> goto mismatch :: else fi;
+#ifndef BREAK_KEY
         if :: key[s] != k -> goto mismatch :: else fi;
+#endif
         x = val[s];
 #ifdef CHAIN
         t = tail[s];

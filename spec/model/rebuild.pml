@@ -10,12 +10,15 @@
    Load-bearing rules, and the variant that drops each:
      BREAK_EPOCH_MISS   a miss is believed only if the epoch was even and is unchanged; without it a reader misses keys
                         while the index is empty
-     BREAK_EPOCH_HIT    a hit is believed only if the epoch is unchanged
+     BREAK_EPOCH_HIT    (with ONEPASS) a hit is believed only if the epoch is unchanged; without it the newer of two
+                        records is seen, and after it the older
      BREAK_EPOCH_FIRST  the epoch turns odd before anything else is written
      BREAK_EPOCH_LAST   the epoch turns even after everything else is written
      BREAK_COUNTER      the counter is never lowered; set from the live cells alone, a version comes back, and with it
                         somebody's compare-and-set token for a value long gone
-     BREAK_ONEPASS      losers are freed before the index is written
+
+   ONEPASS is not a broken variant: it writes the index and frees the losers in one pass, and passes. Losers freed first,
+   or the epoch compared on a hit: either is enough in one slab, and the design has both.
 
    Configurations: SETTER_J (the Setter writes a second key), WITH_SET, WITH_DEL, READS (one reader's Gets, one after the other), DEATHS, CAS (a reader uses the
    version it got as a token later).
@@ -76,7 +79,7 @@ inline rebuild(c, i, m) {
 #ifndef BREAK_EPOCH_FIRST
   epoch = epoch | 1;
 #endif
-#ifndef BREAK_ONEPASS
+#ifndef ONEPASS
   do
   :: true ->
      d_step { next_loser(c, i, m); if :: c <= CELLS -> ver[c] = ver[c] | 1 :: else fi };
@@ -101,7 +104,7 @@ inline rebuild(c, i, m) {
           find(key[c], i);
           if
           :: i == 2 -> hole(i); slot[i] = c
-          :: else ->                    /* only with BREAK_ONEPASS: a second cell of this key */
+          :: else ->                    /* only with ONEPASS: a second cell of this key */
              if
              :: ver[c] > ver[slot[i]] -> m = slot[i]; slot[i] = c
              :: else -> m = c
@@ -146,6 +149,7 @@ active proctype Killer() {
 end:
   do
   :: atomic { deaths < DEATHS && lock_owner != 0 && !dead[lock_owner] -> dead[lock_owner] = 1; deaths++ }
+  :: atomic { deaths < DEATHS -> deaths = DEATHS }       /* enough */
   od
 }
 

@@ -1,0 +1,96 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flagstone-shm/flagstone"
+)
+
+func empty(t *testing.T, dir string) {
+	t.Helper()
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestDemo_SmallTree_EverythingHolds(t *testing.T) {
+	s := settings{goroot: goTree(t, 24, 100_000), dir: t.TempDir(), budget: 5 * time.Second, packages: 8, seed: 3, json: true}
+	var out, progress bytes.Buffer
+	if err := s.main(context.Background(), []string{os.Args[0], workerCommand}, &out, &progress); err != nil {
+		t.Fatalf("%v\n%s%s", err, progress.String(), out.String())
+	}
+	empty(t, s.dir)
+	var f figures
+	if err := json.Unmarshal(out.Bytes(), &f); err != nil {
+		t.Fatal(err)
+	}
+	if !f.OK || f.Roots != 8 || f.Kill.Death == nil || f.Kill.Death.Attempts == 0 || f.Kill.Steals == 0 {
+		t.Errorf("%s", out.String())
+	}
+	none, maps, shared := f.Ways[0], f.Ways[1], f.Ways[2]
+	if none.Computations != workers*f.Needs || none.Needs != workers*f.Needs {
+		t.Errorf("no cache: %d computations, %d needs, want %d", none.Computations, none.Needs, workers*f.Needs)
+	}
+	if maps.Computations != workers*f.Distinct {
+		t.Errorf("private maps: %d computations, want %d", maps.Computations, workers*f.Distinct)
+	}
+	if shared.Computations < f.Distinct || shared.Processes != workers+1 || shared.Needs != none.Needs {
+		t.Errorf("flagstone: %+v", shared)
+	}
+}
+
+func TestDemo_Interrupted_NothingLeft(t *testing.T) {
+	s := settings{goroot: goTree(t, 24, 100_000), dir: t.TempDir(), budget: 5 * time.Second, packages: 8}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() { // whenever the domain is there
+		for ctx.Err() == nil {
+			if made, _ := os.ReadDir(s.dir); len(made) != 0 {
+				cancel()
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	err := s.main(ctx, []string{os.Args[0], workerCommand}, io.Discard, io.Discard)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	empty(t, s.dir)
+}
+
+func TestDemo_WorkerCannotStart_Error(t *testing.T) {
+	s := settings{goroot: goTree(t, 4, 0), dir: t.TempDir(), budget: time.Second, packages: 2}
+	if err := s.main(context.Background(), []string{"/bin/false"}, io.Discard, io.Discard); err == nil {
+		t.Error("no error")
+	}
+	empty(t, s.dir)
+}
+
+func TestDemo_NoDirectory_ErrorNamesTheFlag(t *testing.T) {
+	s := settings{dir: t.TempDir() + "/missing"}
+	err := s.withCache(context.Background(), func(string, *flagstone.Cache) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "--dir") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestFindGo_NoSource_ErrorNamesTheFlag(t *testing.T) {
+	if dir, err := (settings{goroot: t.TempDir()}).findGo(context.Background()); err == nil || !strings.Contains(err.Error(), "--goroot") {
+		t.Errorf("%q, %v", dir, err)
+	}
+}
+
+func TestWork_ParentGone_Ends(t *testing.T) {
+	var out bytes.Buffer
+	if err := work(strings.NewReader(""), &out); !errors.Is(err, errGone) || !strings.Contains(out.String(), "gone") {
+		t.Errorf("%v, said %s", err, out.String())
+	}
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/table"
+)
+
+// listedJSON is one cache of ls. With Error set nothing else is known.
+type listedJSON struct {
+	Name      string `json:"name"`
+	Processes int    `json:"processes"` // open handles but this command's
+	Records   uint64 `json:"records"`
+	Capacity  uint64 `json:"capacity"`
+	Bytes     uint64 `json:"bytes"` // of keys and values
+	FileSize  uint64 `json:"file_size"`
+	Error     string `json:"error,omitempty"`
+}
+
+func (a *app) lsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "ls", Short: "List the caches", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			names, err := table.List(a.dir)
+			if err != nil {
+				return err
+			}
+			all := make([]listedJSON, 0, len(names))
+			for _, name := range names {
+				all = append(all, a.listed(cmd.Context(), name))
+			}
+			return a.show(all, func(w io.Writer) {
+				fmt.Fprintln(w, "NAME\tPROCESSES\tRECORDS\tCAPACITY\tBYTES\tFILE SIZE")
+				for _, l := range all {
+					if l.Error != "" {
+						fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t%s\n", l.Name, l.Error)
+						continue
+					}
+					fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\n", l.Name, l.Processes, l.Records, l.Capacity, bytesText(l.Bytes), bytesText(l.FileSize))
+				}
+			})
+		},
+	}
+}
+
+// listWait is how long ls waits for a cache that is just being made.
+const listWait = time.Second
+
+func (a *app) listed(ctx context.Context, name string) listedJSON {
+	ctx, cancel := context.WithTimeout(ctx, min(a.timeout, listWait))
+	defer cancel()
+	cache, err := a.open(ctx, name)
+	if err != nil {
+		return listedJSON{Name: name, Error: err.Error()}
+	}
+	st, err := cache.Stats()
+	if err = closing(cache, err); err != nil {
+		return listedJSON{Name: name, Error: err.Error()}
+	}
+	return newListed(name, st)
+}
+
+func newListed(name string, st flagstone.Stats) listedJSON {
+	return listedJSON{
+		Name: name, Processes: max(0, st.Processes-1), Records: st.Records, Capacity: st.Geometry.Capacity,
+		Bytes: st.Bytes, FileSize: st.FileSize,
+	}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/table"
+)
+
+// regionJSON is an open handle of some process.
+type regionJSON struct {
+	Region       int        `json:"region"`
+	Generation   uint32     `json:"generation"`
+	Pid          uint32     `json:"pid"`
+	PidNamespace uint64     `json:"pid_namespace"`
+	UID          uint32     `json:"uid"`
+	Alive        bool       `json:"alive"`
+	Joined       time.Time  `json:"joined"`
+	Wake         string     `json:"wake"`
+	Flags        uint32     `json:"flags"`
+	Acknowledged uint64     `json:"acknowledged"` // changes that it has seen
+	Held         []heldJSON `json:"held"`
+	Mapped       []hex      `json:"mapped"` // segment ids
+	Hits         uint64     `json:"hits"`
+	Misses       uint64     `json:"misses"`
+	LockWaits    uint64     `json:"lock_waits"`
+	Steals       uint64     `json:"steals"`
+}
+
+type heldJSON struct {
+	Mutex uint32 `json:"mutex"`
+	Owned bool   `json:"owned"` // else waited for
+}
+
+func newRegion(r table.Region) regionJSON {
+	out := regionJSON{
+		Region: r.Index, Generation: r.Generation, Pid: r.Pid, PidNamespace: r.PidNamespace, UID: r.UID,
+		Alive: r.Alive, Joined: r.Joined, Wake: r.Wake, Flags: r.Flags, Acknowledged: r.Acknowledged,
+		Held: []heldJSON{}, Mapped: []hex{},
+		Hits: r.Counters[layout.CounterHits], Misses: r.Counters[layout.CounterMisses],
+		LockWaits: r.Counters[layout.CounterLockWaits], Steals: r.Counters[layout.CounterSteals],
+	}
+	for _, h := range r.Held {
+		out.Held = append(out.Held, heldJSON{h.ID, h.Owned})
+	}
+	for _, id := range r.Mapped {
+		out.Mapped = append(out.Mapped, hex(id))
+	}
+	return out
+}
+
+// held prints mutexes, those only waited for with a question mark.
+func (r regionJSON) held() string {
+	names := []string{}
+	for _, h := range r.Held {
+		name := fmt.Sprint(h.Mutex)
+		if !h.Owned {
+			name += "?"
+		}
+		names = append(names, name)
+	}
+	return orDash(strings.Join(names, ","))
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// entryJSON is a segment in the directory.
+type entryJSON struct {
+	Entry      int       `json:"entry"`
+	Generation uint32    `json:"generation"`
+	State      string    `json:"state"`
+	Kind       uint32    `json:"kind"`
+	Name       string    `json:"name"`
+	Tier       uint32    `json:"tier"`
+	Segment    hex       `json:"segment"`
+	Size       uint64    `json:"size"` // bytes
+	Mutex      uint32    `json:"mutex"`
+	Created    time.Time `json:"created"`
+}
+
+func newEntry(e table.Entry) entryJSON {
+	return entryJSON{
+		Entry: e.Index, Generation: e.Generation, State: strings.ToLower(e.State.String()), Kind: e.Kind, Name: e.Name,
+		Tier: e.Tier, Segment: hex(e.SegmentID), Size: e.Size, Mutex: e.MutexID, Created: e.Created,
+	}
+}
+
+// kind names the kind of a segment.
+func (e entryJSON) kind() string {
+	if e.Kind == table.KindSlab {
+		return "slab"
+	}
+	return fmt.Sprintf("%#x", e.Kind)
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/demo"
+	"github.com/flagstone-shm/flagstone/signal"
+	"github.com/flagstone-shm/flagstone/table"
+)
+
+// app is one call of the command: its streams and global flags.
+type app struct {
+	in        io.Reader
+	out, errs io.Writer
+
+	dir     string
+	json    bool
+	group   bool
+	timeout time.Duration
+
+	name    string // of the cache in use, for advice
+	running bool   // the command line was understood
+}
+
+const about = `Flagstone is a cache in shared memory: the processes of one host share it at
+memory speed, without a server, and any of them may be killed at any time.
+
+Exit codes: 0 success; 1 a negative answer (get missed, del found nothing, check
+found problems, watch saw fewer events than asked for); 2 wrong usage; 3 any
+other error.`
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use: "flagstone", Short: "Make, inspect and use caches shared by processes", Long: about,
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.dir, "dir", table.DefaultDir, "directory of the caches, in memory or on a disk of this host")
+	flags.BoolVar(&a.json, "json", false, "print JSON")
+	flags.BoolVar(&a.group, "group", false, "the cache is shared with the group of its directory")
+	flags.DurationVar(&a.timeout, "timeout", 10*time.Second, "longest wait for locks and for others that open or destroy; 0 is no limit")
+	root.AddCommand(
+		a.createCommand(), a.lsCommand(), a.statCommand(),
+		a.getCommand(), a.setCommand(), a.delCommand(), a.evictCommand(),
+		a.checkCommand(), a.watchCommand(), a.destroyCommand(),
+		a.replayCommand(), a.workerCommand(), demo.Command(), a.versionCommand(),
+	)
+	root.InitDefaultCompletionCmd()
+	a.noteRunning(root)
+	return root
+}
+
+// noteRunning makes every command note that it runs: what failed before that was
+// the command line.
+func (a *app) noteRunning(cmd *cobra.Command) {
+	if f := cmd.RunE; f != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.running = true
+			return f(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		a.noteRunning(sub)
+	}
+}
+
+// open attaches to the cache of that name and makes none. Close has to follow.
+func (a *app) open(ctx context.Context, name string) (*flagstone.Cache, error) {
+	a.name = name
+	return flagstone.Open(ctx, name, flagstone.Options{Dir: a.dir, Group: a.group, MustExist: true, Wake: noWake})
+}
+
+// noWake is for handles that live for one operation: nobody needs to signal them.
+var noWake = signal.Options{Mode: signal.ModePoll, Poll: time.Second}
+
+// use calls f with the cache of that name, and closes it.
+func (a *app) use(ctx context.Context, name string, f func(context.Context, *flagstone.Cache) error) error {
+	ctx, cancel := a.within(ctx)
+	defer cancel()
+	cache, err := a.open(ctx, name)
+	if err != nil {
+		return err
+	}
+	return closing(cache, f(ctx, cache))
+}
+
+// within returns ctx limited by --timeout.
+func (a *app) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if a.timeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, a.timeout)
+}
+
+// closing closes the cache and returns err, or what went wrong then.
+func closing(cache *flagstone.Cache, err error) error {
+	if e := cache.Close(); err == nil && e != nil {
+		return fmt.Errorf("close: %w", e)
+	}
+	return err
+}
+
+// completeNames completes the name of a cache.
+func (a *app) completeNames(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names, err := table.List(a.dir)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/table"
+)
+
+// shapeJSON is how a cache was made.
+type shapeJSON struct {
+	Capacity        uint64  `json:"capacity"` // records of one cell
+	HeadroomCells   uint64  `json:"headroom_cells"`
+	HeadroomPercent float64 `json:"headroom_percent"` // of the capacity
+	FileSize        uint64  `json:"file_size"`        // bytes
+	Shards          uint32  `json:"shards"`
+	CellsPerShard   uint32  `json:"cells_per_shard"`
+	ReservePerShard uint32  `json:"reserve_per_shard"` // cells kept for replacing
+	CellSize        uint32  `json:"cell_size"`         // bytes
+	MaxKey          uint32  `json:"max_key"`           // bytes
+	MaxValue        uint32  `json:"max_value"`         // bytes
+	OnFull          string  `json:"on_full"`
+	Regions         uint32  `json:"regions"`
+}
+
+func newShape(st flagstone.Stats, t table.Geometry) shapeJSON {
+	g := st.Geometry
+	return shapeJSON{
+		Capacity: g.Capacity, HeadroomCells: st.Headroom, HeadroomPercent: 100 * ratio(st.Headroom, g.Capacity),
+		FileSize: st.FileSize, Shards: g.Shards, CellsPerShard: g.Cells, ReservePerShard: g.Reserve,
+		CellSize: g.CellSize, MaxKey: g.MaxKey, MaxValue: g.MaxValue, OnFull: policies[g.OnFull], Regions: t.Regions,
+	}
+}
+
+func (s shapeJSON) print(w io.Writer) {
+	fmt.Fprintf(w, "capacity\t%d records of one cell\n", s.Capacity)
+	fmt.Fprintf(w, "headroom\t%d cells (%.1f%%), %d of each shard kept for replacing\n", s.HeadroomCells, s.HeadroomPercent, s.ReservePerShard)
+	fmt.Fprintf(w, "file size\t%s (%d bytes)\n", bytesText(s.FileSize), s.FileSize)
+	fmt.Fprintf(w, "shards\t%d of %d cells of %d bytes\n", s.Shards, s.CellsPerShard, s.CellSize)
+	fmt.Fprintf(w, "longest\tkey %d bytes, value %d bytes\n", s.MaxKey, s.MaxValue)
+	fmt.Fprintf(w, "on full\t%s\n", s.OnFull)
+	fmt.Fprintf(w, "regions\t%d\n", s.Regions)
+}

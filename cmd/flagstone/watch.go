@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/table"
+)
+
+type eventJSON struct {
+	Time   time.Time   `json:"time"`
+	Event  string      `json:"event"`
+	Region *regionJSON `json:"region,omitempty"`
+	Entry  *entryJSON  `json:"entry,omitempty"`
+}
+
+func (a *app) watchCommand() *cobra.Command {
+	var count int
+	var span time.Duration
+	cmd := &cobra.Command{
+		Use: "watch NAME", Short: "Print what happens: processes that come, go and die, segments", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
+		Long: `Prints one line per event, first what is there already as joined and published,
+until interrupted, or the cache is destroyed. This command's own handle is left out.
+Events: joined, left, died, flags, published, draining, retired, destroyed.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if count < 0 || span < 0 {
+				return usage{fmt.Errorf("--count %d --for %v: need no less than 0", count, span)}
+			}
+			opening, cancel := a.within(cmd.Context())
+			defer cancel()
+			a.name = args[0]
+			cache, err := flagstone.Open(opening, a.name, flagstone.Options{Dir: a.dir, Group: a.group, MustExist: true})
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			if span > 0 {
+				ctx, cancel = context.WithTimeout(ctx, span)
+				defer cancel()
+			}
+			return closing(cache, a.watch(ctx, cache, count))
+		},
+	}
+	cmd.Flags().IntVar(&count, "count", 0, "stop after so many events; with --for exit 1 if there were fewer")
+	cmd.Flags().DurationVar(&span, "for", 0, "stop after this time")
+	return cmd
+}
+
+// watch prints events until ctx ends, count of them (0: no limit) were printed,
+// or the cache is destroyed.
+func (a *app) watch(ctx context.Context, cache *flagstone.Cache, count int) error {
+	seen := 0
+	for e := range cache.Watch(ctx) {
+		if e.Region != nil && e.Region.Self {
+			continue
+		}
+		if err := a.line(newEvent(e), eventText(e)); err != nil {
+			return err
+		}
+		if seen++; seen == count || e.Kind == table.Destroyed {
+			return nil
+		}
+	}
+	switch {
+	case ctx.Err() == nil:
+		return errors.New("watch: the cache's files can no longer be read")
+	case seen < count && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return negative(fmt.Sprintf("%d of %d events", seen, count))
+	}
+	return nil
+}
+
+func newEvent(e table.Event) eventJSON {
+	out := eventJSON{Time: e.Time, Event: e.Kind.String()}
+	if e.Region != nil {
+		r := newRegion(*e.Region)
+		out.Region = &r
+	}
+	if e.Entry != nil {
+		entry := newEntry(*e.Entry)
+		out.Entry = &entry
+	}
+	return out
+}
+
+func eventText(e table.Event) string {
+	text := fmt.Sprintf("%s %-9s", e.Time.Local().Format("15:04:05.000"), e.Kind)
+	switch {
+	case e.Region != nil:
+		return fmt.Sprintf("%s region %d, process %d, flags %#x", text, e.Region.Index, e.Region.Pid, e.Region.Flags)
+	case e.Entry != nil:
+		entry := newEntry(*e.Entry)
+		return fmt.Sprintf("%s entry %d, %s %s, segment %s, %s", text, entry.Entry, entry.kind(), plain(entry.Name), entry.Segment, bytesText(entry.Size))
+	}
+	return text
+}

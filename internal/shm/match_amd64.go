@@ -1,0 +1,16 @@
+//go:build !race
+
+package shm
+
+import "unsafe"
+
+//go:noescape
+func matchTags(line unsafe.Pointer, tag uint32) uint32
+
+// MatchTags compares the upper halves of the first seven words of the line at
+// off with tag and returns a mask in which bit 2i+1 stands for word i. It does
+// not branch: which slot a key is in cannot be predicted. Whoever acts on a bit
+// loads the word again.
+func (w Window) MatchTags(off uint64, tag uint32) uint32 {
+	return matchTags(w.at(off, 64), tag)
+}

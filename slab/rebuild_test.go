@@ -1,0 +1,502 @@
+package slab
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/lock"
+)
+
+// Crashes are made by hand here: a test does the first steps of an operation
+// under the lock of a member that then counts as dead.
+
+// dieHolding takes the lock of the key's shard for s, does the steps, and leaves
+// the lock to the dead.
+func dieHolding(t *testing.T, s *Slab, m *member, k []byte, steps func(sh *shard, k *key)) {
+	t.Helper()
+	id := s.keyOf(k)
+	sh := s.shardOf(id.hash)
+	if _, err := sh.mutex.Lock(bg); err != nil {
+		t.Fatal(err)
+	}
+	steps(sh, &id)
+	m.kill(m)
+}
+
+// trio is a slab with two handles: one that will die and one that lives on.
+func trio(t *testing.T, o Options) (victim, other *Slab, dying *member, w *world) {
+	w = newWorld()
+	seg := newSegment(t, o)
+	dying = w.member(1)
+	return open(t, seg, dying), open(t, seg, w.member(2)), dying, w
+}
+
+func fillOnly(t *testing.T, sh *shard, k *key, value string) uint32 {
+	t.Helper()
+	n, err := sh.fill(k, []byte(value), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func slotOf(k *key, n uint32) uint64 { return k.tag()<<layout.SlotTagShift | uint64(n) }
+
+func TestRebuild_TwoLiveCellsOfOneKey_HigherVersionStays(t *testing.T) {
+	for copies := 1; copies <= 3; copies++ {
+		victim, other, dying, _ := trio(t, Options{Entries: 100, Shards: 1, MaxValue: 1000})
+		if err := victim.Set(bg, []byte("k"), []byte("old"), 0); err != nil {
+			t.Fatal(err)
+		}
+		newest := ""
+		dieHolding(t, victim, dying, []byte("k"), func(sh *shard, k *key) {
+			for i := range copies { // even, in no slot
+				newest = fmt.Sprintf("new %d %0200d", i, i)
+				fillOnly(t, sh, k, newest)
+			}
+		})
+		mustGet(t, other, []byte("k"), "old") // readers see slots only
+		if err := other.Rebuild(bg); err != nil {
+			t.Fatal(err)
+		}
+		mustGet(t, other, []byte("k"), newest)
+		sound(t, other)
+		if st, _ := other.Stats(); st.Records != 1 || st.Cells != 3 {
+			t.Fatalf("%+v", st)
+		}
+	}
+}
+
+// Every state in which write can be left by a death.
+func TestSet_DiesAfterAnyStep_OldOrNewValueAndSound(t *testing.T) {
+	const long = "a value that is longer than one cell " +
+		"0123456789012345678901234567890123456789012345678901234567890123456789"
+	steps := []struct {
+		name  string
+		steps func(t *testing.T, sh *shard, k *key)
+		want  string // after the recovery; before it readers may see either
+	}{
+		{"head popped", func(t *testing.T, sh *shard, k *key) {
+			if _, err := sh.pop(); err != nil {
+				t.Fatal(err)
+			}
+		}, "old"},
+		{"head odd", func(t *testing.T, sh *shard, k *key) {
+			n := fillOnly(t, sh, k, long)
+			sh.cell(n).Version.Add(layout.VersionPart)
+		}, "old"},
+		{"head even", func(t *testing.T, sh *shard, k *key) { fillOnly(t, sh, k, long) }, long},
+		{"slot stored", func(t *testing.T, sh *shard, k *key) {
+			_, at, _ := sh.find(k)
+			at.store(slotOf(k, fillOnly(t, sh, k, long)))
+		}, long},
+		{"old head odd", func(t *testing.T, sh *shard, k *key) {
+			old, at, _ := sh.find(k)
+			at.store(slotOf(k, fillOnly(t, sh, k, long)))
+			sh.cell(old).Version.Store(sh.cell(old).Version.Load() | layout.VersionFree)
+		}, long},
+		{"old out of the order", func(t *testing.T, sh *shard, k *key) {
+			old, at, _ := sh.find(k)
+			at.store(slotOf(k, fillOnly(t, sh, k, long)))
+			sh.cell(old).Version.Store(sh.cell(old).Version.Load() | layout.VersionFree)
+			if err := sh.order.Remove(old); err != nil {
+				t.Fatal(err)
+			}
+		}, long},
+		{"old free", func(t *testing.T, sh *shard, k *key) {
+			old, at, _ := sh.find(k)
+			at.store(slotOf(k, fillOnly(t, sh, k, long)))
+			if err := sh.free(old); err != nil {
+				t.Fatal(err)
+			}
+		}, long},
+		{"in the middle of a rebuild", func(t *testing.T, sh *shard, k *key) {
+			sh.head.Epoch.Store(sh.head.Epoch.Load() | layout.EpochRebuilding)
+			sh.index.Zero(0, sh.index.Len())
+			sh.head.FreeHead.Store(3)
+			sh.order.Reset()
+		}, "old"},
+	}
+	for _, step := range steps {
+		t.Run(step.name, func(t *testing.T) {
+			victim, other, dying, _ := trio(t, Options{Entries: 50, Shards: 1, MaxValue: 1000})
+			for i := range uint64(20) {
+				if err := victim.Set(bg, key16(i), key16(i), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := victim.Set(bg, []byte("k"), []byte("old"), 0); err != nil {
+				t.Fatal(err)
+			}
+			dieHolding(t, victim, dying, []byte("k"), func(sh *shard, k *key) { step.steps(t, sh, k) })
+
+			// Without the lock: what was there or ErrBusy, never a miss.
+			v, ok, err := other.Get(nil, []byte("k"))
+			if (!ok || string(v) != "old" && string(v) != long) && !errors.Is(err, ErrBusy) {
+				t.Fatalf("%q, %v, %v", v, ok, err)
+			}
+			sound(t, other) // takes the lock from the dead
+			mustGet(t, other, []byte("k"), step.want)
+			for i := range uint64(20) {
+				mustGet(t, other, key16(i), string(key16(i)))
+			}
+			if st, _ := other.Stats(); st.Records != 21 || st.Steals != 1 || st.Rebuilds != 1 || st.LockTaken != 1 || st.Dropped != 0 {
+				t.Fatalf("%+v", st)
+			}
+		})
+	}
+}
+
+// broken-designs 8, for one slab: a hidden cell must not revive a deleted key.
+func TestDelete_AfterWriterDiedWithHiddenCell_KeyStaysGone(t *testing.T) {
+	victim, other, dying, _ := trio(t, Options{Entries: 50, Shards: 1})
+	for _, k := range []string{"a", "b"} {
+		if err := victim.Set(bg, []byte(k), []byte("old"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dieHolding(t, victim, dying, []byte("a"), func(sh *shard, k *key) { fillOnly(t, sh, k, "hidden") })
+	if ok, err := other.Delete(bg, []byte("a")); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	mustMiss(t, other, []byte("a"))
+	for range 2 {
+		if err := other.Rebuild(bg); err != nil {
+			t.Fatal(err)
+		}
+		mustMiss(t, other, []byte("a"))
+		mustGet(t, other, []byte("b"), "old")
+	}
+	sound(t, other)
+}
+
+func TestDelete_DiesAfterAnyStep_KeyIsGone(t *testing.T) {
+	for step := range 3 {
+		victim, other, dying, _ := trio(t, Options{Entries: 50, Shards: 1, MaxValue: 1000})
+		for i := range uint64(10) {
+			if err := victim.Set(bg, key16(i), make([]byte, 300), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dieHolding(t, victim, dying, key16(4), func(sh *shard, k *key) {
+			n, at, _ := sh.find(k)
+			sh.cell(n).Version.Store(sh.cell(n).Version.Load() | layout.VersionFree)
+			if step > 0 {
+				at.store(0)
+			}
+			if step > 1 {
+				_ = sh.free(n)
+			}
+		})
+		mustMiss(t, other, key16(4))
+		sound(t, other)
+		mustMiss(t, other, key16(4))
+		if st, _ := other.Stats(); st.Records != 9 || st.Cells != 9*4 {
+			t.Fatalf("step %d: %+v", step, st)
+		}
+	}
+}
+
+// broken-designs 5: counters written anew let versions come back.
+func TestRebuild_NeverLowersSequenceOrEpoch(t *testing.T) {
+	s, _ := newSlab(t, Options{Entries: 50, Shards: 1})
+	sh := &s.shards[0]
+	for i := range uint64(40) {
+		if err := s.Set(bg, key16(i%10), nil, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range uint64(10) {
+		if _, err := s.Delete(bg, key16(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	epoch := sh.head.Epoch.Load()
+	for range 3 {
+		// The word is damaged; free cells still know the highest.
+		sh.head.Sequence.Store(0)
+		if err := s.Rebuild(bg); err != nil {
+			t.Fatal(err)
+		}
+		if got := sh.head.Sequence.Load(); got != 40 {
+			t.Fatalf("sequence %d, want 40", got)
+		}
+		if got := sh.head.Epoch.Load(); got != epoch+2 {
+			t.Fatalf("epoch %d, want %d", got, epoch+2)
+		}
+		epoch += 2
+	}
+	sh.head.Sequence.Store(1000)
+	if err := s.Rebuild(bg); err != nil {
+		t.Fatal(err)
+	}
+	if got := sh.head.Sequence.Load(); got != 1000 {
+		t.Fatalf("sequence %d, want 1000", got)
+	}
+}
+
+func TestRebuild_GarbageVersions_DroppedAndNumbersGoOn(t *testing.T) {
+	s, _ := newSlab(t, Options{Entries: 50, Shards: 2})
+	for i := range uint64(20) {
+		if err := s.Set(bg, key16(i), key16(i), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := s.keyOf(key16(3))
+	sh := s.shardOf(id.hash)
+	n, _, _ := sh.find(&id)
+	for _, garbage := range []uint64{1 << 62, 1<<64 - 4, sh.cell(n).Version.Load() ^ 1<<layout.VersionShardShift} {
+		sequence := sh.head.Sequence.Load()
+		sh.cell(n).Version.Store(garbage)
+		if err := s.Rebuild(bg); err != nil {
+			t.Fatal(err)
+		}
+		sound(t, s)
+		mustMiss(t, s, key16(3))
+		if got := sh.head.Sequence.Load(); got != sequence {
+			t.Fatalf("version %#x: sequence %d became %d", garbage, sequence, got)
+		}
+	}
+}
+
+func TestGet_EpochLeftOdd_ReaderRebuildsOrSaysBusy(t *testing.T) {
+	s, _ := newSlab(t, Options{Entries: 50, Shards: 1})
+	if err := s.Set(bg, []byte("k"), []byte("v"), 0); err != nil {
+		t.Fatal(err)
+	}
+	head := s.shards[0].head
+	head.Epoch.Add(layout.EpochRebuilding)
+	mustGet(t, s, []byte("k"), "v") // the lock is free: the reader's last resort
+	if e := head.Epoch.Load(); e&layout.EpochRebuilding != 0 || head.Rebuilds.Load() != 1 {
+		t.Fatalf("epoch %d, %d rebuilds", e, head.Rebuilds.Load())
+	}
+	head.Epoch.Add(layout.EpochRebuilding)
+	head.Lock.Store(lock.Token(9, 1)) // somebody lives and rebuilds
+	if _, _, err := s.Get(nil, []byte("k")); !errors.Is(err, ErrBusy) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(bg)
+	cancel()
+	if err := s.Set(ctx, []byte("k"), nil, 0); !errors.Is(err, ErrBusy) || !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	head.Lock.Store(0)
+	if err := s.Set(bg, []byte("k"), []byte("w"), 0); err != nil {
+		t.Fatal(err)
+	}
+	mustGet(t, s, []byte("k"), "w")
+	sound(t, s)
+}
+
+// broken-designs 13: a living process that leaves an operation half done.
+func TestUpdate_PanicUnderTheLock_NextTakerRebuilds(t *testing.T) {
+	s, _ := newSlab(t, Options{Entries: 50, Shards: 1})
+	if err := s.Set(bg, []byte("k"), []byte("v"), 0); err != nil {
+		t.Fatal(err)
+	}
+	sh := &s.shards[0]
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Fatal("the panic was swallowed")
+			}
+		}()
+		_ = s.update(bg, sh, func() error {
+			sh.head.Used.Store(99)
+			panic("a bug")
+		})
+	}()
+	if sh.head.Epoch.Load()&layout.EpochRebuilding == 0 {
+		t.Fatal("readers may trust a shard that is half done")
+	}
+	mustGet(t, s, []byte("k"), "v")
+	sound(t, s)
+}
+
+// broken-designs 13: the same for an operation that fails twice.
+func TestUpdate_StillBrokenAfterRebuild_CorruptAndNextTakerRebuilds(t *testing.T) {
+	s, _ := newSlab(t, Options{Entries: 50, Shards: 1})
+	if err := s.Set(bg, []byte("k"), []byte("v"), 0); err != nil {
+		t.Fatal(err)
+	}
+	sh := &s.shards[0]
+	err := s.update(bg, sh, func() error {
+		if _, err := sh.pop(); err != nil {
+			return err
+		}
+		return sh.brokenf("half done")
+	})
+	if !errors.Is(err, ErrCorrupt) {
+		t.Fatal(err)
+	}
+	sound(t, s)
+	mustGet(t, s, []byte("k"), "v")
+}
+
+func TestCheck_SaysWhatIsWrong(t *testing.T) {
+	for name, damage := range map[string]func(sh *shard){
+		"Live":      func(sh *shard) { sh.head.Live.Add(1) },
+		"Used":      func(sh *shard) { sh.head.Used.Add(1) },
+		"Bytes":     func(sh *shard) { sh.head.Bytes.Add(1) },
+		"sequence":  func(sh *shard) { sh.head.Sequence.Store(1) },
+		"order":     func(sh *shard) { sh.head.Back.Store(sh.head.Front.Load()) },
+		"front":     func(sh *shard) { sh.head.Front.Store(sh.head.Back.Load()) },
+		"neither":   func(sh *shard) { sh.head.FreeHead.Store(0) },
+		"free list": func(sh *shard) { sh.head.FreeHead.Store(sh.head.Back.Load()) },
+		"same key": func(sh *shard) {
+			sh.cells.Write(sh.cellOffset(2)+headSize, sh.cells.Append(nil, sh.cellOffset(3)+headSize, 16))
+		},
+		"slots name": func(sh *shard) { sh.index.Zero(0, uint64(sh.buckets)*layout.SizeBucket) },
+		"live":       func(sh *shard) { sh.bucketAt(0).Slots[6].Store(0xffff) },
+		"elsewhere":  func(sh *shard) { sh.cells.Write(sh.cellOffset(2)+headSize, []byte("xx")) },
+		"damaged":    func(sh *shard) { sh.cell(2).ValueLength.Store(1 << 30) },
+		"not this":   func(sh *shard) { sh.cell(2).Version.Store(1 << 63) },
+		"link to":    func(sh *shard) { sh.bucketAt(0).Link.Store(1 << 40) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := newSlab(t, Options{Entries: 100, Shards: 1})
+			for i := range uint64(50) {
+				if err := s.Set(bg, key16(i), nil, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := s.Delete(bg, key16(9)); err != nil {
+				t.Fatal(err)
+			}
+			sound(t, s)
+			damage(&s.shards[0])
+			problems, err := s.Check(bg)
+			if err != nil || len(problems) == 0 {
+				t.Fatal(problems, err)
+			}
+			if err := s.Rebuild(bg); err != nil {
+				t.Fatal(err)
+			}
+			sound(t, s)
+		})
+	}
+}
+
+// place makes an application's hash whose record hashes to placed: the inverse
+// of mix.
+func (s *Slab) place(placed uint64) uint64 {
+	x := placed
+	x ^= x >> 33
+	x *= 0x9cb4b2f8129337db
+	x ^= x >> 33
+	x *= 0x4f74430c22a54005
+	x ^= x >> 33
+	return x ^ s.seed
+}
+
+// broken-designs 18: the empty slot is cell 0 with tag 0.
+func TestIndex_TagZero_IsNoEmptySlot(t *testing.T) {
+	s, _ := newSlab(t, Options{Entries: 100, Shards: 1})
+	for i := range uint64(20) { // one bucket, tag 0
+		h := s.place(i)
+		if _, ok, err := s.GetHash(nil, h); ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if err := s.SetHash(bg, h, binary.LittleEndian.AppendUint64(nil, i), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range uint64(20) {
+		v, ok, err := s.GetHash(nil, s.place(i))
+		if !ok || err != nil || binary.LittleEndian.Uint64(v) != i {
+			t.Fatal(i, v, ok, err)
+		}
+	}
+	sound(t, s)
+}
+
+func TestIndex_EverythingInOneBucket_ChainsGrowShrinkAndAreReused(t *testing.T) {
+	s, _ := newSlab(t, Options{Entries: 200, Shards: 1, OnFull: Refuse, MaxValue: 8})
+	sh := &s.shards[0]
+	n := uint64(s.geo.Cells - s.geo.Reserve)
+	hash := func(i uint64) uint64 { return s.place(i<<40 | i) } // the low word chooses the bucket: all in bucket 0
+	set := func(i uint64) {
+		t.Helper()
+		if err := s.SetHash(bg, hash(i), []byte{byte(i)}, 0); err != nil {
+			t.Fatalf("record %d: %v", i, err)
+		}
+	}
+	for round := range 3 {
+		for i := range n {
+			set(i)
+		}
+		sound(t, s)
+		for i := range n { // first the even ones, so that holes are everywhere
+			if i%2 == 0 {
+				if ok, err := s.DeleteHash(bg, hash(i)); !ok || err != nil {
+					t.Fatal(ok, err)
+				}
+			}
+		}
+		sound(t, s)
+		for i := range n {
+			v, ok, err := s.GetHash(nil, hash(i))
+			if err != nil || ok != (i%2 == 1) || ok && v[0] != byte(i) {
+				t.Fatal(i, v, ok, err)
+			}
+		}
+		for i := range n / 2 {
+			set(2 * i)
+		}
+		sound(t, s)
+		for i := range n {
+			if ok, err := s.DeleteHash(bg, hash(i)); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}
+		sound(t, s)
+		if sh.bucketAt(0).Link.Load() != 0 {
+			t.Fatal("empty buckets stay linked")
+		}
+		if st, _ := s.Stats(); st.Rebuilds != 0 || st.Overflow > uint64(s.geo.Overflow) {
+			t.Fatalf("round %d: %+v", round, st)
+		}
+	}
+}
+
+// Sparse chains use up the overflow buckets; a rebuild packs them.
+func TestIndex_OverflowUsedUp_RebuildPacksTheChains(t *testing.T) {
+	s, _ := newSlab(t, Options{Entries: 200, Shards: 1, OnFull: Refuse, MaxValue: 8})
+	buckets := uint64(s.geo.Buckets)
+	hash := func(bucket, i uint64) uint64 { return s.place((i+1)<<32 | ceil(bucket<<32, buckets)) }
+	n := uint64(s.geo.Cells - s.geo.Reserve)
+	// Eight records in each of some buckets take an overflow bucket each; then all
+	// but that one are deleted, and the next buckets get theirs.
+	per := uint64(layout.SlotsPerBucket + 1)
+	var kept [][2]uint64
+	for b := uint64(0); b < buckets; b++ {
+		if uint64(len(kept))+per > n {
+			break
+		}
+		for i := range per {
+			if err := s.SetHash(bg, hash(b, i), nil, 0); err != nil {
+				t.Fatalf("bucket %d, record %d: %v", b, i, err)
+			}
+		}
+		for i := range per - 1 {
+			if ok, err := s.DeleteHash(bg, hash(b, i)); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}
+		kept = append(kept, [2]uint64{b, per - 1})
+	}
+	sound(t, s)
+	st, _ := s.Stats()
+	if st.Rebuilds == 0 || st.Dropped != 0 {
+		t.Fatalf("%+v: the overflow buckets (%d for %d chains) were not used up: this test has lost its point", st, s.geo.Overflow, len(kept))
+	}
+	for _, k := range kept {
+		if _, ok, err := s.GetHash(nil, hash(k[0], k[1])); !ok || err != nil {
+			t.Fatal(k, ok, err)
+		}
+	}
+}

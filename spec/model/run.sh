@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Checks the models with Spin: ./run.sh [model...]; all of them without arguments.
+# The correct design has to pass with a complete search, each broken variant to fail for its own reason.
+# JOBS=n runs n at a time (default 2); KEEP=1 keeps the verifiers and the trails of what failed.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+
+# pass MODEL "CONFIGURATION"; fail MODEL "CONFIGURATION" REASON, which has to stand in the verifier's complaint.
+plan() {
+  pass read ""
+  pass read "WITH_DEL_K"
+  pass read "WITH_J READ_J READS=1 SETS=1"
+  pass read "WITH_J WITH_DEL_J READS=1 SETS=1"
+  pass read "CHAIN"
+  fail read "BREAK_FREE CHAIN SETS=3 READS=1" torn
+  fail read "BREAK_GOON" missed
+  fail read "BREAK_HIT" old_value
+  fail read "BREAK_VERSION CHAIN" torn
+  fail read "BREAK_KEY WITH_J READ_J READS=1" wrong_key
+
+  pass rebuild ""
+  pass rebuild "READS=2 DEATHS=1 WITH_DEL"
+  pass rebuild "READS=2 DEATHS=1 WITH_SET"
+  pass rebuild "READS=2 DEATHS=1 SETTER_J CAS"
+  pass rebuild "CAS DEATHS=1 WITH_DEL"
+  pass rebuild "ONEPASS READS=2 DEATHS=1"
+  fail rebuild "BREAK_EPOCH_MISS DEATHS=1" missed
+  fail rebuild "BREAK_EPOCH_HIT ONEPASS READS=2" old_value
+  fail rebuild "BREAK_EPOCH_FIRST DEATHS=1" missed
+  fail rebuild "BREAK_EPOCH_LAST DEATHS=1" missed
+  fail rebuild "BREAK_COUNTER CAS DEATHS=1 WITH_DEL" token_came_back
+
+  pass lock "SUCCESSOR"
+  pass lock "TWO_GOROUTINES"
+  pass lock "THREE DEATHS=1"
+  pass lock "THREE NO_TIMEOUT"
+  pass lock "FAIR"
+  fail lock "BREAK_GENERATION SUCCESSOR" "invalid end state"
+  fail lock "BREAK_SELF TWO_GOROUTINES" two_holders
+  fail lock "BREAK_INCONSISTENT SUCCESSOR" lost_mark
+  fail lock "BREAK_RECORD_AFTER" two_holders
+  fail lock "BREAK_EXACT SUCCESSOR" two_holders
+  fail lock "BREAK_BOUND" "invalid end state"
+  fail lock "BREAK_SEEN THREE NO_TIMEOUT" "invalid end state"
+  fail lock "BREAK_STARVED FAIR" "acceptance cycle"
+
+  pass doorbell ""
+  pass doorbell "SIGNAL"
+  fail doorbell "BREAK_ORDER" lost
+  fail doorbell "BREAK_SEEN" lost
+  fail doorbell "BREAK_SLEEPING" lost
+  fail doorbell "BREAK_RECHECK SIGNAL" lost
+  fail doorbell "BREAK_SUPPRESS" lost
+
+  pass create ""
+  pass create "DESTROY DEATHS=1"
+  pass create "DESTROY OPENERS=2"
+  pass create "RUDE DEATHS=1"
+  pass create "RUDE DESTROY OPENERS=2 DEATHS=1"
+  fail create "BREAK_READY_FIRST" not_whole
+  fail create "BREAK_INODE RUDE OPENERS=2" split
+  fail create "BREAK_LOCK" twice
+  fail create "BREAK_LOOK" twice
+
+  pass region "REAPERS=2"
+  pass region "REGIONS=2"
+  pass region "CLAIMERS=3"
+  fail region "BREAK_LEASE" robbed
+  fail region "BREAK_ORDER" leaked
+  fail region "BREAK_CLEAN" leaked
+
+  pass publish ""
+  pass publish "OTHER"
+  fail publish "BREAK_OPEN" missed
+  fail publish "BREAK_VIEW" missed
+  fail publish "BREAK_MISS" missed
+  fail publish "BREAK_REBUMP" missed
+  fail publish "BREAK_COPY" missed
+
+  pass overflow ""
+  pass overflow "OPS=4 READS=1"
+  fail overflow "BREAK_MIDDLE" missed
+  fail overflow "BREAK_MOVE" missed
+  fail overflow "BREAK_LINK_LAST" missed
+}
+
+die() { echo "run.sh: $2" >&2; exit "$1"; }
+
+for tool in spin:spin cc:gcc; do
+  command -v "${tool%:*}" >/dev/null ||
+    die 3 "${tool%:*} is missing; Debian and Ubuntu have it: apt-get install spin gcc; Spin's home is https://spinroot.com"
+done
+models=" $(plan_names() { pass() { echo "$1"; }; fail() { :; }; plan; }; plan_names | sort -u | tr '\n' ' ')"
+for m in "$@"; do
+  [[ $models == *" ${m%.pml} "* ]] || die 2 "no model $m; there are:$models"
+done
+
+work=$(mktemp -d) || die 1 "no temporary directory"
+trap '[ -n "${KEEP:-}" ] && echo "kept: $work" || rm -rf "$work"' EXIT
+
+# one NUMBER EXPECTED MODEL CONFIGURATION REASON: prints the result line, leaves "ok" in its folder.
+one() {
+  local dir=$work/$1 expected=$2 model=$3 config=$4 reason=$5 result how=(-DSAFETY) level=-O1 flags=() states begin=$EPOCHREALTIME
+  mkdir "$dir" && cd "$dir" || return
+  [[ " $config " == *" FAIR "* ]] && { how=(); flags=(-a -f); }
+  [ "$expected" = pass ] || level=-O0          # most of a short run is the compiler's
+  # shellcheck disable=SC2086
+  if ! spin -a ${config:+$(printf -- '-D%s ' $config)} "$here/$model.pml" >log 2>&1 || [ ! -f pan.c ]; then
+    result="Spin failed: $(head -n 1 log)"
+  elif ! cc $level -w "${how[@]}" -DCOLLAPSE -DMEMLIM=2000 -o pan pan.c >>log 2>&1; then
+    result="the C compiler failed: $(grep -m 1 error log)"
+  else
+    ./pan -m1000000 -w22 "${flags[@]}" >log 2>&1
+    if grep -qE 'too small|not enough memory|out of memory|MEMLIM' log; then result="search truncated"
+    elif grep -q 'errors: 0$' log && ! grep -q 'Search not completed' log; then result=pass
+    elif grep -q 'errors: [1-9]' log; then result="fail: $(sed -n 's/^pan:[0-9]*: \(.*\) (at depth.*/\1/p' log | head -n 1)"
+    else result="no verdict: $(tail -n 1 log)"
+    fi
+  fi
+  states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' log | head -n 1)
+  local wanted=$expected verdict=FAILED
+  [ "$expected" = fail ] && wanted="fail: *$reason*"
+  # shellcheck disable=SC2053
+  [[ $result == $wanted ]] && verdict=ok && touch ok
+  local us=$(( ${EPOCHREALTIME/[.,]/} - ${begin/[.,]/} ))
+  printf '%-8s %-36s %-5s %-42s %9s %3d.%ds  %s\n' "$model" "${config:--}" "$expected" "${result/assertion violated  /}" \
+    "${states:--}" $((us / 1000000)) $((us / 100000 % 10)) "$verdict"
+}
+
+count=0
+start() {
+  local running
+  while running=$(jobs -rp | wc -l); [ "$running" -ge "${JOBS:-2}" ]; do wait -n; done
+  one "$@" &
+}
+queue() {
+  [[ -z $selected || $selected == *" $2 "* ]] || return 0
+  count=$((count + 1))
+  start "$count" "$@"
+}
+pass() { queue pass "$1" "$2" ""; }
+fail() { queue fail "$1" "$2" "$3"; }
+
+selected=""
+for m in "$@"; do selected+=" ${m%.pml} "; done
+printf '%-8s %-36s %-5s %-42s %9s %6s\n' model configuration wants result states time
+plan
+wait
+passed=$(find "$work" -name ok | wc -l)
+echo "$passed passed, $((count - passed)) failed"
+[ "$passed" -eq "$count" ]
