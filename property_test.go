@@ -107,19 +107,24 @@ func behavesAsModel(t *rapid.T) {
 	must(t, err)
 	m.room = uint64(st.Geometry.Shards) * uint64(st.Geometry.Cells-st.Geometry.Reserve)
 	m.period = uint64(st.Geometry.Cells)/10 + 1
-	t.Repeat(map[string]func(*rapid.T){
-		"":       m.agree,
-		"open":   m.open,
-		"close":  m.close,
-		"time":   m.time,
-		"set":    m.set,
-		"get":    m.get,
-		"batch":  m.batch,
-		"delete": m.delete,
-		"evict":  m.evict,
-		"scan":   m.scan,
-		"repair": m.repair,
-	})
+	steps := map[string]func(*rapid.T){
+		"":            m.agree,
+		"open":        m.open,
+		"close":       m.close,
+		"time":        m.time,
+		"set":         m.set,
+		"set another": m.set,
+		"set more":    m.set,
+		"get":         m.get,
+		"batch":       m.batch,
+		"delete":      m.delete,
+		"evict":       m.evict,
+		"scan":        m.scan,
+		"repair":      m.repair,
+	}
+	for range 3 { // what matters happens in a cache that has seen something
+		t.Repeat(steps)
+	}
 }
 
 // step moves time by one, so that no two steps use records at the same time, and
@@ -329,7 +334,14 @@ func (m *machine) delete(t *rapid.T) {
 // same time any may be first.
 func (m *machine) evict(t *rapid.T) {
 	c := m.step(t)
-	back := rapid.SampledFrom([]uint64{0, 1, 5, 30, 100, 1000, 1 << 40}).Draw(t, "older than ms")
+	backs := []uint64{0, 1, 1000, 1 << 40}
+	for _, i := range m.order { // around what decides about a record
+		idle := m.now() - m.entries[i].stamp
+		for _, slack := range []uint64{clockSlack + 1, clockSlack, clockSlack - 1} {
+			backs = append(backs, max(idle, slack)-slack)
+		}
+	}
+	back := rapid.SampledFrom(backs).Draw(t, "older than ms")
 	limit := rapid.IntRange(-1, len(ids)).Draw(t, "limit")
 	old := slices.SortedFunc(maps.Keys(m.entries), func(a, b id) int { return cmp.Compare(m.entries[a].stamp, m.entries[b].stamp) })
 	old = slices.DeleteFunc(old, func(i id) bool { return m.now()-m.entries[i].stamp <= back+clockSlack })

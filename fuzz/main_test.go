@@ -4,20 +4,23 @@
 package fuzz
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 
-	"github.com/flagstone-shm/flagstone/internal/format"
+	"github.com/zeebo/xxh3"
+
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/lock"
 )
 
 var update = flag.Bool("update", false, "write the corpora anew")
@@ -38,69 +41,81 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// tolerate accepts success and the errors listed. Anything else is a bug.
-func tolerate(t testing.TB, err error, allowed ...error) {
-	t.Helper()
-	if err == nil {
-		return
-	}
+// allow returns nil for the errors listed. Any other is a bug, a missing check of
+// a shared number first of all.
+func allow(err error, allowed ...error) error {
 	for _, a := range allowed {
 		if errors.Is(err, a) && !errors.Is(err, shm.ErrBounds) {
-			return
+			return nil
 		}
 	}
-	t.Fatal(err)
+	return err
 }
 
-// save writes one file of a target's corpus, in the encoding of go test.
-func save(t testing.TB, target, name string, args ...any) {
+// images are the plain segment files of a kind, which the targets damage.
+func images(t testing.TB, kind string) (names []string, all [][]byte) {
 	t.Helper()
-	dir := filepath.Join("testdata", "fuzz", target)
-	must(t, os.MkdirAll(dir, 0o755))
-	text := "go test fuzz v1\n"
-	for _, a := range args {
-		if b, ok := a.([]byte); ok {
-			text += fmt.Sprintf("[]byte(%q)\n", b)
-		} else {
-			text += fmt.Sprintf("%T(%#v)\n", a, a)
-		}
-	}
-	must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
-}
-
-// outdated tells a corpus made for another layout, whose files would all be
-// refused at the door.
-func outdated(t testing.TB, target string) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join("testdata", "fuzz", target, "good-*"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no corpus of %s: run go test ./fuzz -update", target)
+	names, err := filepath.Glob(filepath.Join("testdata", kind+"-*.bin"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no images of a %s: run go test ./fuzz -update", kind)
 	}
 	var fingerprint [8]byte
-	for i := range fingerprint {
-		fingerprint[i] = byte(uint64(layout.Fingerprint) >> (8 * i))
+	binary.LittleEndian.PutUint64(fingerprint[:], layout.Fingerprint)
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		must(t, err)
+		if !bytes.Contains(b, fingerprint[:]) {
+			t.Fatalf("%s is of another layout: run go test ./fuzz -update", name)
+		}
+		all = append(all, b)
 	}
-	want := strings.Trim(fmt.Sprintf("%q", fingerprint), `"`)
-	for _, f := range files {
-		if text, err := os.ReadFile(f); err != nil || !strings.Contains(string(text), want) {
-			t.Fatalf("%s is of another layout: run go test ./fuzz -update", f)
+	return names, all
+}
+
+// save writes one of them.
+func save(t testing.TB, kind, name string, image []byte) {
+	t.Helper()
+	must(t, os.WriteFile(filepath.Join("testdata", kind+"-"+name+".bin"), image, 0o644))
+}
+
+// poke changes a byte, or a word to one of those that matter: an offset of two
+// bytes, what is changed, and to what.
+func poke(b []byte, change []byte) {
+	if len(b) < 8 {
+		return
+	}
+	at := int(binary.BigEndian.Uint16(change)) % len(b)
+	if change[2]%2 == 0 {
+		b[at] = change[3]
+		return
+	}
+	words := [...]uint64{
+		0, 1, 2, 3, 1 << 32, 1<<32 - 1, 1<<52 - 2, 1<<52 - 1, 1 << 62, 1<<62 - 1, 1 << 63, 1<<64 - 1,
+		lock.Token(3, 5), lock.Token(0, 1), 7 << layout.VersionSequenceShift, 1 << layout.StateGenerationShift,
+	}
+	binary.LittleEndian.PutUint64(b[min(at&^7, len(b)-8):], words[int(change[3])%len(words)])
+}
+
+// damaged is a copy of an image with patches of four bytes applied, cut or
+// extended by some bytes.
+func damaged(images [][]byte, which uint8, patches []byte, longer int16) []byte {
+	b := slices.Clone(images[int(which)%len(images)])
+	for patch := range slices.Chunk(patches, 4) {
+		if len(patch) == 4 {
+			poke(b, patch)
 		}
 	}
-}
-
-// covered returns how many bytes of a header stand under its checksum.
-func covered[T any]() uint64 {
-	f, _ := reflect.TypeFor[T]().FieldByName("Checksum")
-	return uint64(f.Offset)
-}
-
-// segment puts bytes into a segment on the heap, zeros behind them. Sealed makes
-// the header's checksum right, so that changes of what it covers get past it.
-func segment(file []byte, least uint64, covered uint64, sealed bool) *shm.Segment {
-	seg := shm.Heap(max(uint64(len(file)), least))
-	seg.Window().Write(0, file)
-	if sealed {
-		shm.At[layout.Bucket](seg.Window(), covered&^7).Slots[0].Store(format.Checksum(seg.Window(), covered))
+	if longer < 0 {
+		return b[:max(len(b)+int(longer), 0)]
 	}
-	return seg
+	return append(b, make([]byte, longer)...)
+}
+
+// seal makes a header's checksum right, so that changes of what it covers get
+// past it. H is the header's type.
+func seal[H any](file []byte) {
+	field, _ := reflect.TypeFor[H]().FieldByName("Checksum")
+	if len(file) >= layout.PageSize {
+		binary.LittleEndian.PutUint64(file[field.Offset:], xxh3.Hash(file[:field.Offset]))
+	}
 }

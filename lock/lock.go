@@ -89,7 +89,7 @@ func (m *Mutex) Close() {
 const (
 	spins      = 20 // pauses before the first sleep, about a microsecond
 	firstNap   = time.Millisecond
-	longestNap = 16 * time.Millisecond
+	longestNap = 4 * time.Millisecond
 )
 
 // ownerOf returns the token part of a word.
@@ -106,8 +106,13 @@ func (m *Mutex) TryLock() (ok, consistent bool) {
 		return false, false
 	}
 	word := m.word.Load()
-	if ownerOf(word) == 0 && word&layout.LockStarved == 0 &&
-		m.word.CompareAndSwap(word, m.owner.Token()|word&layout.LockInconsistent) { // pairs with Unlock
+	switch {
+	case ownerOf(word) != 0:
+	case word&layout.LockStarved != 0:
+		// The starved one goes first. It sets the mark again if it is still there;
+		// if it died or gave up, the next try finds the way free.
+		m.word.CompareAndSwap(word, word&^layout.LockStarved)
+	case m.word.CompareAndSwap(word, m.owner.Token()|word&layout.LockInconsistent): // pairs with Unlock
 		return true, word&layout.LockInconsistent == 0
 	}
 	return false, false

@@ -1,8 +1,6 @@
 package slab
 
 import (
-	"math/bits"
-
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
@@ -14,7 +12,6 @@ type Batch struct {
 	values []byte
 	found  []span
 	hits   int
-	keys   [group]key
 }
 
 // span is a value's place in Batch.values; a miss is marked by from < 0.
@@ -51,11 +48,8 @@ func (s *Slab) GetBatch(b *Batch, keys [][]byte) (err error) {
 		b.found = append(b.found, span{-1, -1})
 	}
 	for from := 0; from < len(keys); from += group {
-		part := keys[from:min(from+group, len(keys))]
-		for i, k := range part {
-			b.keys[i] = s.keyOf(k)
-		}
-		if err := s.lookupGroup(b, b.keys[:len(part)], b.found[from:]); err != nil {
+		to := min(from+group, len(keys))
+		if err := s.lookupGroup(b, keys[from:to], b.found[from:to]); err != nil {
 			return err
 		}
 	}
@@ -64,45 +58,46 @@ func (s *Slab) GetBatch(b *Batch, keys [][]byte) (err error) {
 
 // lookupGroup asks for the buckets of all keys, then for the records that their
 // slots name, and only then reads.
-func (s *Slab) lookupGroup(b *Batch, keys []key, found []span) error {
-	for i := range keys {
-		sh := s.shardOf(keys[i].hash)
-		sh.index.Prefetch(sh.bucketOffset(keys[i].hash))
+func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span) error {
+	var hashes [group]uint64
+	for i, k := range keys {
+		hashes[i] = s.HashOf(k)
+		sh := s.shardOf(hashes[i])
+		sh.index.Prefetch(sh.bucketOffset(hashes[i]))
 	}
+	var guesses [group]int
 	for i := range keys {
-		s.shardOf(keys[i].hash).prefetch(&keys[i])
+		guesses[i] = s.shardOf(hashes[i]).prefetch(hashes[i])
 	}
-	for i := range keys {
+	for i, k := range keys {
 		from := len(b.values)
-		sh := s.shardOf(keys[i].hash)
-		value, verdict := sh.read(b.values, &keys[i])
-		if verdict == hit {
-			sh.hits.Add(1)
+		sh := s.shardOf(hashes[i])
+		if n := sh.peek(b.values[from:cap(b.values)], k, hashes[i], uint32(len(k)), guesses[i]); n >= 0 {
+			b.values = b.values[:from+n]
 		} else {
-			var ok bool
-			var err error
-			if value, ok, err = sh.noHit(b.values, &keys[i], verdict); err != nil {
+			value, ok, err := s.lookup(b.values, &key{k, 0, hashes[i]})
+			if err != nil {
 				return err
 			}
 			if !ok {
 				continue
 			}
+			b.values = value
 		}
-		b.values = value
-		found[i] = span{from, len(value)}
+		found[i] = span{from, len(b.values)}
 		b.hits++
 	}
 	return nil
 }
 
-// prefetch asks for the first lines of the record that the key's bucket names. It
-// is a guess: read decides.
-func (sh *shard) prefetch(k *key) {
-	at := sh.bucketOffset(k.hash)
-	m := sh.index.MatchTags(at, uint32(k.tag()))
-	if n := uint32(sh.bucketAt(at).Slots[bits.TrailingZeros32(m|1<<13)/2].Load()); m != 0 && sh.isCell(n) {
+// prefetch asks for the first lines of the record that the hash's bucket names,
+// probably, and returns which slot does.
+func (sh *shard) prefetch(hash uint64) (guess int) {
+	guess = sh.guess(hash)
+	if n := uint32(sh.named(hash, guess).Load()); sh.isCell(n) {
 		off := sh.cellOffset(n)
 		sh.cells.Prefetch(off)
 		sh.cells.Prefetch(off + layout.LineSize)
 	}
+	return guess
 }

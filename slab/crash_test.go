@@ -312,9 +312,12 @@ func TestCrash_WriterStopped_ReadersGoOnWritersSayBusy(t *testing.T) {
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	ack := make([]byte, 1)
 	stoppedInside := false
-	for range 200 { // stop it until it stands inside the lock
+	for i := range 500 { // stop it until it stands inside the lock
 		if _, err := io.ReadFull(out, ack); err != nil {
 			t.Fatal(err)
+		}
+		for range i * 50 { // into its next operations
+			shm.Pause()
 		}
 		if err := cmd.Process.Signal(unix.SIGSTOP); err != nil {
 			t.Fatal(err)
@@ -371,6 +374,8 @@ func TestFault_FileTruncated_ErrorAndProcessLives(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	ctx, cancel := contextFor(20 * time.Second) // a lost lock would wait for ever
+	defer cancel()
 	size := int64(s.geo.FileSize())
 	// To the start of the cells of shard 0: the lock works, the rest faults.
 	if err := f.Truncate(int64(s.geo.shardOffset() + s.geo.cellOffset())); err != nil {
@@ -379,7 +384,7 @@ func TestFault_FileTruncated_ErrorAndProcessLives(t *testing.T) {
 	faults := 0
 	for i := range uint64(100) {
 		_, _, err1 := s.Get(nil, key16(i))
-		err2 := s.Set(bg, key16(i), nil, 0)
+		err2 := s.Set(ctx, key16(i), nil, 0)
 		var b Batch
 		err3 := s.GetBatch(&b, [][]byte{key16(i)})
 		for _, err := range []error{err1, err2, err3} {
@@ -393,7 +398,7 @@ func TestFault_FileTruncated_ErrorAndProcessLives(t *testing.T) {
 	for name, op := range map[string]func() error{
 		"Scan":  func() error { return s.Scan(bg, func(Record) bool { return true }) },
 		"Evict": func() error { _, err := s.Evict(bg, 1<<40, 1); return err },
-		"Check": func() error { _, err := s.Check(bg); return err },
+		"Check": func() error { _, err := s.Check(ctx); return err },
 		"Stats": func() error { _, err := s.Stats(); return err },
 	} {
 		if err := op(); !errors.Is(err, ErrFault) {
@@ -405,7 +410,7 @@ func TestFault_FileTruncated_ErrorAndProcessLives(t *testing.T) {
 	if err := f.Truncate(size); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Set(bg, []byte("k"), []byte("v"), 0); err != nil {
+	if err := s.Set(ctx, []byte("k"), []byte("v"), 0); err != nil {
 		t.Fatal(err)
 	}
 	mustGet(t, s, []byte("k"), "v")

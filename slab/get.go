@@ -27,37 +27,45 @@ const patience = 64
 // before Get began. If writers or a rebuild keep it from being sure within its
 // bound it tries the lock once, and else returns ErrBusy.
 func (s *Slab) Get(dst, k []byte) (value []byte, ok bool, err error) {
-	return s.get(dst, s.keyOf(k))
+	hash := s.HashOf(k)
+	sh := s.shardOf(hash)
+	sh.index.Prefetch(sh.bucketOffset(hash))
+	if n := sh.glance(dst[len(dst):cap(dst)], k, hash, uint32(len(k))); n >= 0 {
+		return dst[:len(dst)+n], true, nil
+	}
+	return s.get(dst, key{k, 0, hash})
 }
 
 // GetHash is Get for a record that SetHash stored.
 func (s *Slab) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err error) {
 	var buf [8]byte
-	return s.get(dst, s.hashKey(hash, &buf))
+	k := s.hashKey(hash, &buf)
+	if n := s.shardOf(k.hash).glance(dst[len(dst):cap(dst)], k.bytes, k.hash, k.word()); n >= 0 {
+		return dst[:len(dst)+n], true, nil
+	}
+	return s.get(dst, k)
 }
 
+// get is the whole lookup, for what glance leaves.
 func (s *Slab) get(dst []byte, k key) (value []byte, ok bool, err error) {
 	defer s.leave(shm.Guard(), &err)
-	sh := s.shardOf(k.hash)
-	value, found := sh.read(dst, &k)
-	if found == hit {
-		sh.hits.Add(1)
-		return value, true, nil
-	}
-	return sh.noHit(dst, &k, found)
+	return s.lookup(dst, &k)
 }
 
-// noHit ends a lookup that read did not answer with a hit.
-func (sh *shard) noHit(dst []byte, k *key, found verdict) (value []byte, ok bool, err error) {
+// lookup is get without protection from faults.
+func (s *Slab) lookup(dst []byte, k *key) (value []byte, ok bool, err error) {
+	sh := s.shardOf(k.hash)
+	value, found := sh.read(dst, k)
 	if found == unsure {
-		if value, found, err = sh.readLocked(dst, k); found == hit {
-			sh.hits.Add(1)
-			return value, true, nil
-		}
+		value, found, err = sh.readLocked(dst, k)
 	}
-	sh.misses.Add(1)
+	if found == hit {
+		shm.Increment(&sh.hits)
+		return value, true, nil
+	}
+	shm.Increment(&sh.misses)
 	if err == nil {
-		err = sh.slab.usable() // a closed slab reads as an empty one
+		err = s.usable() // a closed slab reads as an empty one
 	}
 	return dst, false, err
 }

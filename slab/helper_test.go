@@ -14,6 +14,9 @@ import (
 
 var bg = context.Background()
 
+// lockPatience ends waits that would hang a broken test.
+const lockPatience = 20 * time.Second
+
 // world stands in for a domain: clocks that tests turn, and who is dead.
 type world struct {
 	wall, now atomic.Uint64

@@ -97,8 +97,8 @@ func (sh *shard) locate(hash uint64, cell uint32) (place, error) {
 }
 
 // vacant returns an empty slot in the hash's chain. If there is none, it takes
-// an overflow bucket, whose number it returns too: the caller fills the slot and
-// only then links the bucket to the end of the chain. If there is no overflow
+// an overflow bucket, whose number it returns too: the caller links it to the
+// end of the chain, empty, and only then fills the slot. If there is no overflow
 // bucket left the shard needs a rebuild, which packs the chains.
 func (sh *shard) vacant(hash uint64) (at place, extra uint64, end *layout.Bucket, err error) {
 	err = sh.slots(hash, func(p place) bool {

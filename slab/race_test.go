@@ -164,10 +164,16 @@ func (st *stress) scanner(s *Slab) func(int) error {
 	}
 }
 
+// more says whether a writer that has done i operations goes on: n are not
+// enough while nobody has looked, as on a busy machine.
+func (st *stress) more(i, n int) bool {
+	return i < n || st.gets.Load() < uint64(n) && i < 500*n && !st.t.Failed()
+}
+
 // write gives the keys from..to numbers from 1 on, n times in all.
 func (st *stress) write(s *Slab, from, to uint64, n int) {
 	var v []byte
-	for i := range n {
+	for i := 0; st.more(i, n); i++ {
 		key, number := from+uint64(i)%(to-from), uint64(i)/(to-from)+2
 		v = proof(v[:0], key, number)
 		if err := s.Set(bg, key16(key), v, 0); err != nil {
@@ -260,10 +266,10 @@ func TestRace_RebuildEvictDeleteScan_KeysThatStayAreThere(t *testing.T) {
 	var writers sync.WaitGroup
 	n := effort(4_000)
 	writers.Go(func() { st.write(young, 0, stay/2, n) })
-	writers.Go(func() { st.write(old, stay/2, stay, n); _ = old })
+	writers.Go(func() { st.write(young, stay/2, stay, n) })
 	writers.Go(func() { // others come and go beside them
 		random := rand.New(rand.NewPCG(1, 2))
-		for range n {
+		for i := 0; st.more(i, n); i++ {
 			key := stay + random.Uint64N(40)
 			var err error
 			if random.IntN(3) == 0 {
@@ -304,7 +310,7 @@ func TestRace_OverflowChains_KeysThatStayAreThere(t *testing.T) {
 	}
 	var writers sync.WaitGroup
 	writers.Go(func() {
-		for i := range effort(60) {
+		for i := 0; st.more(i*100, effort(6_000)); i++ {
 			for phase := range 2 {
 				for key := range uint64(stay + others) {
 					var err error
@@ -344,7 +350,7 @@ func TestRace_FullSlab_NeverTornAndSound(t *testing.T) {
 	var writers sync.WaitGroup
 	for i, s := range []*Slab{old, young} {
 		writers.Go(func() {
-			for j := range effort(6_000) {
+			for j := 0; st.more(j, effort(6_000)); j++ {
 				key := mix(uint64(j)<<1|uint64(i)) % keys
 				if err := s.Set(bg, key16(key), proof(nil, key, uint64(j)), 0); err != nil {
 					t.Error(err)
@@ -358,8 +364,7 @@ func TestRace_FullSlab_NeverTornAndSound(t *testing.T) {
 
 func TestClose_WhileOperationsRun_ClosedAndNothingElse(t *testing.T) {
 	w := newWorld()
-	dir, seg, _ := newFileSegment(t, Options{Entries: 1000, MaxValue: 400})
-	_ = dir
+	_, seg, _ := newFileSegment(t, Options{Entries: 1000, MaxValue: 400})
 	s := open(t, seg, w.member(0))
 	var wg sync.WaitGroup
 	var started sync.WaitGroup

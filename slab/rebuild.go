@@ -43,7 +43,7 @@ func (sh *shard) rebuild() {
 	live, used, top, sequence := sh.survey()
 
 	// Pass 1: of the records of one key all but the newest are freed, before a
-	// slot can name one (rebuild.pml BREAK_ONEPASS).
+	// slot can name one (rebuild.pml ONEPASS).
 	slices.SortFunc(live, func(a, b survivor) int {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.key, b.key),
 			cmp.Compare(a.flags, b.flags), cmp.Compare(b.version, a.version))
@@ -70,10 +70,10 @@ func (sh *shard) rebuild() {
 			sh.head.Dropped.Add(1)
 			return true
 		}
-		at.store(r.hash>>layout.SlotTagShift<<layout.SlotTagShift | uint64(r.cell))
 		if extra != 0 {
 			end.Link.Store(extra)
 		}
+		at.store(r.hash>>layout.SlotTagShift<<layout.SlotTagShift | uint64(r.cell))
 		return false
 	})
 	slices.SortFunc(live, func(a, b survivor) int {

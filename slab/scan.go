@@ -89,7 +89,8 @@ func (sh *shard) tryChain(bucket uint64, page *scanPage) (done bool, err error) 
 			if b.Slots[i].Load() != slot || c.Version.Load() != version {
 				return false, nil
 			}
-			if whole && r.placedBy>>layout.SlotTagShift == slot>>layout.SlotTagShift {
+			// A chain trimmed meanwhile may lead into another one's buckets.
+			if whole && r.placedBy>>layout.SlotTagShift == slot>>layout.SlotTagShift && sh.bucketOffset(r.placedBy) == bucket*layout.SizeBucket {
 				page.records = append(page.records, r.Record)
 			}
 		}

@@ -87,10 +87,12 @@ func (sh *shard) write(k *key, value []byte, expiry uint64) error {
 	if err != nil {
 		return err
 	}
-	at.store(k.tag()<<layout.SlotTagShift | uint64(n)) // the value is visible now
 	if extra != 0 {
-		end.Link.Store(extra) // pairs with the walk in read: now it is
+		// Linked while empty: a late reader may still be inside the bucket, and must
+		// not find there what the next reader does not (overflow.pml BREAK_LINK_LAST).
+		end.Link.Store(extra) // pairs with the walk in read
 	}
+	at.store(k.tag()<<layout.SlotTagShift | uint64(n)) // the value is visible now
 	if old != 0 {
 		if err := sh.free(old); err != nil {
 			return err

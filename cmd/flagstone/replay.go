@@ -70,8 +70,9 @@ words (u64) or one per line (lines; empty lines are left out), compressed where 
 file's name ends in .gz. A format that is not given is guessed from the first file.
 
 --procs processes share the cache. With --share interleaved request i is done by
-process i modulo their number, all running freely; with contiguous each does one
-piece of the trace, all at the same time.
+process i modulo their number; with contiguous each does one piece of the trace, all
+at the same time. They run freely and drift apart, so that the requests come in
+another order and hit ratios are lower than with one process.
 
 A cache has headroom beyond the capacity asked for, because hashing fills shards
 unevenly, so that it may hold more records. With --shards 1 there is none; with

@@ -8,8 +8,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 )
+
+// raceDetector is set in builds with it, where millions of requests take minutes.
+var raceDetector bool
 
 // writeTrace writes requests cycling over keys 0 to unique-1, in every format.
 func writeTrace(t *testing.T, requests, unique int) (u64, gz, lines string) {
@@ -141,6 +146,59 @@ func TestReplay_BadInput_CodesAndNothingLeft(t *testing.T) {
 	}
 }
 
+func TestReplay_InterruptedOrWorkerKilled_ErrorAndNothingLeft(t *testing.T) {
+	for name, strike := range map[string]func(parent, worker int) error{
+		"interrupted":   func(parent, _ int) error { return syscall.Kill(parent, syscall.SIGINT) },
+		"worker killed": func(_, worker int) error { return syscall.Kill(worker, syscall.SIGKILL) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			// A pipe in the place of the trace: the worker waits in the second reading.
+			pipe := filepath.Join(t.TempDir(), "pipe")
+			if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			replay := b.start("replay", pipe, "--capacity", "5", "--format", "lines", "--json")
+			feed := func(text string) *os.File {
+				f, err := os.OpenFile(pipe, os.O_WRONLY, 0) // until there is a reader
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := f.WriteString(text); err != nil {
+					t.Fatal(err)
+				}
+				return f
+			}
+			if err := feed("a\nb\n").Close(); err != nil {
+				t.Fatal(err)
+			}
+			var all []listedJSON
+			for len(all) == 0 || all[0].Error != "" || all[0].Processes < 2 {
+				b.run("ls", "--json").exits(0).decode(&all)
+			}
+			defer feed("a\n").Close()
+			var st statJSON
+			b.run("stat", all[0].Name, "--json").exits(0).decode(&st)
+			parent := replay.cmd.Process.Pid
+			for _, r := range st.Regions {
+				if int(r.Pid) != parent {
+					if err := strike(parent, int(r.Pid)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			defer time.AfterFunc(patience, func() { _ = replay.cmd.Process.Kill() }).Stop()
+			_ = replay.cmd.Wait() // the exit code says it
+			if code := replay.cmd.ProcessState.ExitCode(); code != exitError {
+				t.Errorf("exits with %d", code)
+			}
+			if left, err := os.ReadDir(b.dir); err != nil || len(left) != 0 {
+				t.Errorf("left behind: %v %v", left, err)
+			}
+		})
+	}
+}
+
 // Hit ratios of strict LRU, as other simulators count them.
 func TestReplay_RealTraces_HitRatioOfLRU(t *testing.T) {
 	dir := os.Getenv("FLAGSTONE_TRACES")
@@ -161,8 +219,8 @@ func TestReplay_RealTraces_HitRatioOfLRU(t *testing.T) {
 			if _, err := os.Stat(path); err != nil {
 				t.Skipf("no trace, FLAGSTONE_TRACES says where they are: %v", err)
 			}
-			if c.requests > 1e6 && testing.Short() {
-				t.Skip("long")
+			if c.requests > 1e5 && (testing.Short() || raceDetector) {
+				t.Skip("long under the race detector, and not a short test")
 			}
 			var out replayJSON
 			newBench(t).run("replay", path, "--capacity", "1%,10%", "--shards", "1", "--json").exits(0).decode(&out)

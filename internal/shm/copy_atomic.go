@@ -76,3 +76,9 @@ func (w Window) Zero(off, n uint64) {
 		off, n = off+part, n-part
 	}
 }
+
+// Read copies the bytes at off to dst. They may be torn, as with Append.
+func (w Window) Read(dst []byte, off uint64) { w.Append(dst[:0], off, uint64(len(dst))) }
+
+// Increment adds one to a statistic of this process.
+func Increment(n *atomic.Uint64) { n.Add(1) }

@@ -2,7 +2,10 @@
 
 package shm
 
-import "unsafe"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // On amd64 loads are not reordered with loads nor stores with stores, so plain
 // copies between two atomic accesses of a version word are enough.
@@ -27,3 +30,12 @@ func (w Window) Write(off uint64, b []byte) {
 func (w Window) Zero(off, n uint64) {
 	clear(unsafe.Slice((*byte)(w.at(off, n)), n))
 }
+
+// Read copies the bytes at off to dst. They may be torn, as with Append.
+func (w Window) Read(dst []byte, off uint64) {
+	copy(dst, unsafe.Slice((*byte)(w.at(off, uint64(len(dst)))), len(dst)))
+}
+
+// Increment adds one to a statistic of this process without the cost of a locked
+// instruction. Of increments at the same instant one may be lost.
+func Increment(n *atomic.Uint64) { *(*uint64)(unsafe.Pointer(n))++ }

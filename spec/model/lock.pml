@@ -28,7 +28,7 @@
    Properties: at most one live holder; nobody is robbed; nobody waits for ever (no invalid end state); what a dead holder
    left half-done is known to the next, until somebody has repaired it, even if repairers die.
 
-   Abstractions: a timeout fires whenever a look at the word would change something, which is what it is for; generations
+   Abstractions: TryLock is not here; a timeout fires whenever a look at the word would change something, which is what it is for; generations
    do not wrap around; the first sleep is as long as the patience after which STARVED is set. */
 
 #ifndef DEATHS
@@ -141,7 +141,7 @@ inline lock_it() {
            fi
 #else
            if
-           :: OWNER(w) == me -> judged_dead = 1      /* nobody in this handle has the lock: an orphan */
+           :: OWNER(w) == me -> judged_dead = 1      /* nobody in this handle has it: an orphan; none come up here */
            :: else ->
               if
               :: STALE(w) -> judged_dead = 1

@@ -64,7 +64,7 @@ plan() {
 
   pass region "REAPERS=2"
   pass region "REGIONS=2"
-  pass region "CLAIMERS=3"
+  pass region "CLAIMERS=3 DEATHS=1"
   fail region "BREAK_LEASE" robbed
   fail region "BREAK_ORDER" leaked
   fail region "BREAK_CLEAN" leaked

@@ -40,7 +40,7 @@ const (
 // settings are the command's flags.
 type settings struct {
 	goroot, dir string
-	packages    int
+	packages    uint
 	budget      time.Duration
 	seed        uint64
 	json        bool
@@ -76,7 +76,7 @@ output. The exit status is 0 only if everything held.`,
 	f := c.Flags()
 	f.StringVar(&s.goroot, "goroot", "", "Go toolchain whose source is read (default: that of the go command)")
 	f.StringVar(&s.dir, "dir", "/dev/shm", "directory for the cache")
-	f.IntVar(&s.packages, "packages", 0, "root packages to take (default: as many as fit the budget)")
+	f.UintVar(&s.packages, "packages", 0, "root packages to take (default: as many as fit the budget)")
 	f.DurationVar(&s.budget, "budget", 50*time.Second, "time that the demo should take at most")
 	f.Uint64Var(&s.seed, "seed", 1, "seed of the choice and of the workers' orders")
 	f.BoolVar(&s.json, "json", false, "print the figures as JSON")
@@ -112,55 +112,56 @@ func (s settings) main(ctx context.Context, exe []string, stdout, stderr io.Writ
 	return err
 }
 
-// measure does the job in the three ways.
+// measure does the job in the three ways. The cache is made first, so that a
+// directory without room is found out at once.
 func (s settings) measure(ctx context.Context, exe []string, p *progress) (f figures, err error) {
-	began := time.Now()
-	goroot, err := s.findGo(ctx)
-	if err != nil {
+	f = figures{Seed: s.seed, Workers: workers, Budget: s.budget, began: time.Now()}
+	if f.GOROOT, err = s.findGo(ctx); err != nil {
 		return f, err
-	}
-	t := newTree(goroot)
-	all, err := t.catalogue()
-	if err != nil {
-		return f, err
-	}
-	if len(all) == 0 {
-		return f, fmt.Errorf("no Go packages in %s", t.src)
-	}
-	p.say("%d packages in %s", len(all), t.src)
-	order := shuffled(all.paths(), s.seed, 0)
-	base := assignment{exe: exe, job: job{GOROOT: goroot, Seed: s.seed}, tell: func(int, int) {}}
-	rate, err := calibrate(ctx, base, all, order)
-	if err != nil {
-		return f, err
-	}
-	left := time.Duration(marginShare*float64(s.budget)) - time.Since(began)
-	chosen := choose(all, order, s.packages, rate, left)
-	p.say("%d root packages, which need %d packages; expected to take %s in all",
-		len(chosen.roots), chosen.distinct, seconds(time.Since(began)+chosen.expected))
-	f = figures{
-		GOROOT: goroot, Seed: s.seed, Workers: workers, Packages: len(all), Roots: len(chosen.roots),
-		Distinct: chosen.distinct, Needs: chosen.needs, Budget: s.budget, Expected: time.Since(began) + chosen.expected,
-	}
-	base.roots = orders(chosen.roots, s.seed)
-	for _, way := range []way{noCache, privateMaps} {
-		a := base
-		a.job.Way = way
-		if err := f.do(ctx, a, p); err != nil {
-			return f, err
-		}
 	}
 	err = s.withCache(ctx, func(name string, cache *flagstone.Cache) error {
-		a := base
-		a.job.Way, a.job.Dir, a.job.Domain, a.cache = withFlagstone, s.dir, name, cache
-		a.early = max(1, chosen.distinct/(5*workers)) // while the others have work to do
-		if err := f.do(ctx, a, p); err != nil {
+		t := newTree(f.GOROOT)
+		a := assignment{exe: exe, job: job{GOROOT: f.GOROOT, Seed: s.seed, Dir: s.dir, Domain: name}, tell: func(int, int) {}}
+		if a.roots, err = f.plan(ctx, a, t, int(s.packages), p); err != nil {
 			return err
+		}
+		for _, way := range []way{noCache, privateMaps, withFlagstone} {
+			a.job.Way = way
+			if way == withFlagstone {
+				a.cache, a.early = cache, max(1, f.Distinct/(5*workers)) // while the others have work to do
+			}
+			if err := f.do(ctx, a, p); err != nil {
+				return err
+			}
 		}
 		return f.inspect(ctx, cache, t, p)
 	})
-	f.Total = time.Since(began)
+	f.Total = time.Since(f.began)
 	return f, err
+}
+
+// plan chooses the roots, n of them or as many as fit the budget, and returns each
+// worker's order.
+func (f *figures) plan(ctx context.Context, a assignment, t tree, n int, p *progress) (roots [workers][]string, err error) {
+	all, err := t.catalogue()
+	if err != nil {
+		return roots, err
+	}
+	if len(all) == 0 {
+		return roots, fmt.Errorf("no Go packages in %s", t.src)
+	}
+	p.say("%d packages in %s", len(all), t.src)
+	order := shuffled(all.paths(), f.Seed, 0)
+	rate, err := calibrate(ctx, a, all, order)
+	if err != nil {
+		return roots, err
+	}
+	spent := time.Since(f.began)
+	chosen := choose(all, order, n, rate, time.Duration(marginShare*float64(f.Budget))-spent)
+	f.Packages, f.Roots, f.Distinct, f.Needs = len(all), len(chosen.roots), chosen.distinct, chosen.needs
+	f.Expected = spent + chosen.expected
+	p.say("%d root packages, which need %d packages; expected to take %s in all", f.Roots, f.Distinct, seconds(f.Expected))
+	return orders(chosen.roots, f.Seed), nil
 }
 
 // do does the job one way and notes the outcome.

@@ -51,19 +51,27 @@ func TestDemo_Interrupted_NothingLeft(t *testing.T) {
 	s := settings{goroot: goTree(t, 24, 100_000), dir: t.TempDir(), budget: 5 * time.Second, packages: 8}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go func() { // whenever the domain is there
-		for ctx.Err() == nil {
-			if made, _ := os.ReadDir(s.dir); len(made) != 0 {
-				cancel()
+	// The third way is about to begin.
+	err := s.main(ctx, []string{os.Args[0], workerCommand}, io.Discard, writer(func(line string) {
+		if strings.Contains(line, string(privateMaps)+": ") {
+			if made, err := os.ReadDir(s.dir); err != nil || len(made) != 1 {
+				t.Errorf("the directory has %v, %v", made, err)
 			}
-			time.Sleep(time.Millisecond)
+			cancel()
 		}
-	}()
-	err := s.main(ctx, []string{os.Args[0], workerCommand}, io.Discard, io.Discard)
+	}))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	empty(t, s.dir)
+}
+
+// writer calls a function with each line.
+type writer func(line string)
+
+func (w writer) Write(b []byte) (int, error) {
+	w(string(b))
+	return len(b), nil
 }
 
 func TestDemo_WorkerCannotStart_Error(t *testing.T) {

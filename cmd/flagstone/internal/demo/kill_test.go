@@ -74,7 +74,7 @@ func TestKillHolder_VictimInSet_DiesWithTheLock(t *testing.T) {
 	if problems, err := cache.Check(context.Background()); len(problems) != 0 || err != nil {
 		t.Error(problems, err)
 	}
-	w, _ := s.waits(d.killed)
+	w := s.waits(d.killed)
 	if w.FirstSet <= 0 || w.FirstSet < w.After.Set {
 		t.Errorf("first set after %v, longest %v", w.FirstSet, w.After.Set)
 	}

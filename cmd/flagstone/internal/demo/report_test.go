@@ -61,22 +61,22 @@ func TestWaits_Operations_SplitAtTheKill(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	s := &shared{ops: []operation{
 		{set: true, shard: 3, start: 1 * ms, end: 3 * ms},
-		{set: false, shard: 3, start: 9 * ms, end: 14 * ms}, // waited across the kill
+		{busy: true, shard: 3, start: 9 * ms, end: 14 * ms}, // waited across the kill
 		{set: true, shard: 3, start: 9 * ms, end: 13 * ms},  // begun before it
 		{set: true, shard: 2, start: 11 * ms, end: 12 * ms}, // another shard
 		{set: true, shard: 3, start: 12 * ms, end: 18 * ms}, // the first
 		{set: true, shard: 3, start: 19 * ms, end: 20 * ms},
 	}}
-	got, _ := s.waits(killed{At: 10 * ms, Shard: 3})
+	got := s.waits(killed{At: 10 * ms, Shard: 3})
 	want := waits{
-		Before:   longest{Set: 2 * time.Millisecond},
-		After:    longest{Get: 5 * time.Millisecond, Set: 6 * time.Millisecond},
+		Before:   worst{Set: 2 * time.Millisecond},
+		After:    worst{Get: 5 * time.Millisecond, Set: 6 * time.Millisecond, Busy: 1},
 		FirstSet: 8 * time.Millisecond,
 	}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got, _ := s.waits(killed{}); got.After != (longest{}) || got.FirstSet != 0 {
+	if got := s.waits(killed{}); got.After != (worst{}) || got.FirstSet != 0 {
 		t.Errorf("without a kill: %+v", got)
 	}
 }

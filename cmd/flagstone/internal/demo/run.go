@@ -39,7 +39,6 @@ type outcome struct {
 	Needs        int           `json:"needs"`        // summaries that were needed, by the roots that were completed
 	Computations int           `json:"computations"` // the victim's included
 	Duplicates   int           `json:"duplicates"`   // computations beyond one for each package
-	Busy         int           `json:"busy_gets"`    // lookups that gave up; they count as misses
 	PeakRSS      int64         `json:"peak_rss_bytes"`
 	Processes    int           `json:"processes"`
 	digests      [workers]map[string]string
@@ -198,7 +197,6 @@ func (c *crew) handle(ctx context.Context, h happening) error {
 		return c.goodbye()
 	case h.Report != nil:
 		h.reported = true
-		c.out.Busy += h.Report.Busy
 		if h.survivor {
 			c.out.survivors.add(h.Report.Waits)
 		}
@@ -247,7 +245,7 @@ func (c *crew) goodbye() error {
 
 // add keeps the longest waits and the first of the first sets.
 func (w *waits) add(v waits) {
-	w.Before, w.After = w.Before.max(v.Before), w.After.max(v.After)
+	w.Before, w.After = w.Before.add(v.Before), w.After.add(v.After)
 	if v.FirstSet != 0 && (w.FirstSet == 0 || v.FirstSet < w.FirstSet) {
 		w.FirstSet = v.FirstSet
 	}

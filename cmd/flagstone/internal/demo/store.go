@@ -36,9 +36,8 @@ type shared struct {
 	cache  *flagstone.Cache
 	shards int
 
-	mu   sync.Mutex // guards what follows
-	ops  []operation
-	busy int // lookups that gave up within their bound; they count as misses
+	mu  sync.Mutex // guards ops
+	ops []operation
 }
 
 // patience is how long a Set may wait: one that fails fails the demo.
@@ -46,6 +45,7 @@ const patience = 20 * time.Second
 
 type operation struct {
 	set        bool
+	busy       bool // a lookup that gave up within its bound; it counts as a miss
 	shard      int
 	start, end int64 // see now
 }
@@ -57,7 +57,7 @@ func (s *shared) get(key string) (value []byte, ok bool, err error) {
 	if busy {
 		err = nil
 	}
-	s.note(operation{false, s.shardOf(key), start, now()}, busy)
+	s.note(operation{busy: busy, shard: s.shardOf(key), start: start, end: now()})
 	return value, ok, err
 }
 
@@ -66,17 +66,14 @@ func (s *shared) set(key string, value []byte) error {
 	defer cancel()
 	start := now()
 	err := s.cache.Set(ctx, []byte(key), value, flagstone.NoExpiry)
-	s.note(operation{true, s.shardOf(key), start, now()}, false)
+	s.note(operation{set: true, shard: s.shardOf(key), start: start, end: now()})
 	return err
 }
 
-func (s *shared) note(op operation, busy bool) {
+func (s *shared) note(op operation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ops = append(s.ops, op)
-	if busy {
-		s.busy++
-	}
 }
 
 func (s *shared) shardOf(key string) int {
@@ -92,43 +89,50 @@ func (s *shared) keyIn(shard int, prefix string) string {
 	}
 }
 
-// waits are the longest operations of a worker, apart for those that ended before
+// waits are the slowest operations of a worker, apart for those that ended before
 // the kill and after it.
 type waits struct {
-	Before longest `json:"before_kill"`
-	After  longest `json:"after_kill"`
+	Before worst `json:"before_kill"`
+	After  worst `json:"after_kill"`
 	// FirstSet is the time from the kill to the end of the first Set in the
 	// victim's shard that began after it; 0 if there was none.
 	FirstSet time.Duration `json:"first_set_ns"`
 }
 
-// longest is the duration of the slowest single Get and Set.
-type longest struct {
-	Get time.Duration `json:"get_ns"`
-	Set time.Duration `json:"set_ns"`
+// worst is the duration of the slowest single Get and Set, and how many lookups
+// gave up.
+type worst struct {
+	Get  time.Duration `json:"get_ns"`
+	Set  time.Duration `json:"set_ns"`
+	Busy int           `json:"busy_gets"`
 }
 
-func (l longest) max(m longest) longest { return longest{max(l.Get, m.Get), max(l.Set, m.Set)} }
+func (w worst) add(v worst) worst {
+	return worst{max(w.Get, v.Get), max(w.Set, v.Set), w.Busy + v.Busy}
+}
 
 // waits sums up the operations, given when who was killed.
-func (s *shared) waits(k killed) (w waits, busy int) {
+func (s *shared) waits(k killed) (w waits) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, op := range s.ops {
-		l, took := &w.Before, time.Duration(op.end-op.start)
+		part, took := &w.Before, time.Duration(op.end-op.start)
 		if k.At != 0 && op.end > k.At {
-			l = &w.After
+			part = &w.After
+		}
+		if op.busy {
+			part.Busy++
 		}
 		if !op.set {
-			l.Get = max(l.Get, took)
+			part.Get = max(part.Get, took)
 			continue
 		}
-		l.Set = max(l.Set, took)
+		part.Set = max(part.Set, took)
 		if wait := time.Duration(op.end - k.At); k.At != 0 && op.shard == k.Shard && op.start > k.At && (w.FirstSet == 0 || wait < w.FirstSet) {
 			w.FirstSet = wait
 		}
 	}
-	return w, s.busy
+	return w
 }
 
 // now is the time in nanoseconds on a clock that all processes share.

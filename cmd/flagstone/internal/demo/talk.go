@@ -65,7 +65,6 @@ type result struct {
 // report is a worker's last word.
 type report struct {
 	Waits waits `json:"waits"`
-	Busy  int   `json:"busy"`
 }
 
 // sender writes JSON lines. Its methods may be called concurrently.

@@ -92,7 +92,7 @@ func (w *worker) run(in *json.Decoder) error {
 	w.errands.Wait()
 	var r report
 	if s, ok := w.store.(*shared); ok {
-		r.Waits, r.Busy = s.waits(w.killed)
+		r.Waits = s.waits(w.killed)
 	}
 	return w.out.send(event{Report: &r})
 }

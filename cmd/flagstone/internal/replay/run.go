@@ -54,7 +54,7 @@ func (r Result) Total() (sum Tally) {
 func (r Run) Do(ctx context.Context) (result Result, err error) {
 	name := fmt.Sprintf("replay-%d-%s", os.Getpid(), strings.ToLower(rand.Text()[:8]))
 	r.Options.Dir = r.Dir
-	r.Options.Regions = r.Procs + 1
+	r.Options.Regions = r.Procs + 8 // ours, and some for those who look on
 	cache, err := flagstone.Open(ctx, name, r.Options)
 	if err != nil {
 		return result, err

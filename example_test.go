@@ -1,0 +1,262 @@
+package flagstone_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/table"
+)
+
+var ctx = context.Background()
+
+// example is a cache for one example, and how to get rid of it.
+func example(o flagstone.Options) (*flagstone.Cache, func()) {
+	dir, err := os.MkdirTemp("", "flagstone-example-")
+	check(err)
+	o.Dir = dir
+	c, err := flagstone.Open(ctx, "example", o)
+	check(err)
+	return c, func() { check(errors.Join(c.Close(), os.RemoveAll(dir))) }
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+func Example() {
+	dir, err := os.MkdirTemp("", "flagstone-example-")
+	check(err)
+	defer os.RemoveAll(dir)
+
+	// Every process opens the cache by its name; the first one makes it.
+	cache, err := flagstone.Open(ctx, "sessions", flagstone.Options{Dir: dir, Size: 1 << 20})
+	check(err)
+	defer cache.Close()
+
+	check(cache.Set(ctx, []byte("alice"), []byte("logged in"), time.Hour))
+	value, ok, err := cache.Get(nil, []byte("alice"))
+	fmt.Printf("%s %v %v\n", value, ok, err)
+	// Output: logged in true <nil>
+}
+
+func ExampleOpen() {
+	dir, err := os.MkdirTemp("", "flagstone-example-")
+	check(err)
+	defer os.RemoveAll(dir)
+	_, err = flagstone.Open(ctx, "thumbnails", flagstone.Options{Dir: dir, MustExist: true})
+	fmt.Println(errors.Is(err, flagstone.ErrNotFound))
+
+	cache, err := flagstone.Open(ctx, "thumbnails", flagstone.Options{Dir: dir, Entries: 1000, MaxValue: 4096})
+	check(err)
+	defer cache.Close()
+	stats, err := cache.Stats()
+	fmt.Println(stats.Geometry.Capacity, stats.Processes, err)
+	// Output:
+	// true
+	// 1000 1 <nil>
+}
+
+func ExampleCache_Differences() {
+	cache, done := example(flagstone.Options{Entries: 1000})
+	defer done()
+	other, err := flagstone.Open(ctx, "example", flagstone.Options{Dir: dirOf(cache), Entries: 5000})
+	check(err)
+	defer other.Close()
+	fmt.Println(other.Differences())
+	// Output: [{Entries 5000 1000}]
+}
+
+// dirOf is where an example's cache was made: DIR/NAME.flagstone/vN holds its files.
+func dirOf(c *flagstone.Cache) string { return c.Table().Dir() + "/../.." }
+
+func ExampleDestroy() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(flagstone.Destroy(ctx, dirOf(cache), "example"))
+	_, _, err := cache.Get(nil, []byte("key"))
+	fmt.Println(errors.Is(err, flagstone.ErrDestroyed))
+	// Output: true
+}
+
+func ExampleCache_Get() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.Set(ctx, []byte("answer"), []byte("42"), flagstone.NoExpiry))
+
+	buffer := make([]byte, 0, 64) // used again for every lookup, so that none allocates
+	for _, key := range []string{"answer", "question"} {
+		value, ok, err := cache.Get(buffer[:0], []byte(key))
+		fmt.Printf("%q %v %v\n", value, ok, err)
+	}
+	// Output:
+	// "42" true <nil>
+	// "" false <nil>
+}
+
+func ExampleCache_GetBatch() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.Set(ctx, []byte("a"), []byte("1"), 0))
+	check(cache.Set(ctx, []byte("c"), []byte("3"), 0))
+
+	var batch flagstone.Batch
+	check(cache.GetBatch(&batch, [][]byte{[]byte("a"), []byte("b"), []byte("c")}))
+	for i := range batch.Len() {
+		value, ok := batch.Value(i)
+		fmt.Printf("%q %v\n", value, ok)
+	}
+	// Output:
+	// "1" true
+	// "" false
+	// "3" true
+}
+
+func ExampleCache_Set() {
+	cache, done := example(flagstone.Options{Size: 1 << 20, MaxValue: 1000})
+	defer done()
+	limited, cancel := context.WithTimeout(ctx, time.Second) // how long to wait for a lock at most
+	defer cancel()
+	fmt.Println(cache.Set(limited, []byte("key"), []byte("value"), time.Minute))
+
+	err := cache.Set(limited, []byte("key"), make([]byte, 1001), time.Minute)
+	fmt.Println(errors.Is(err, flagstone.ErrValueTooLong))
+	// Output:
+	// <nil>
+	// true
+}
+
+func ExampleCache_SetHash() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	const hash = 0x9e3779b97f4a7c15 // the application's own
+	check(cache.SetHash(ctx, hash, []byte("value"), 0))
+	value, ok, err := cache.GetHash(nil, hash)
+	fmt.Printf("%s %v %v\n", value, ok, err)
+	found, err := cache.DeleteHash(ctx, hash)
+	fmt.Println(found, err)
+	// Output:
+	// value true <nil>
+	// true <nil>
+}
+
+func ExampleCache_Delete() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.Set(ctx, []byte("key"), []byte("value"), 0))
+	for range 2 {
+		found, err := cache.Delete(ctx, []byte("key"))
+		fmt.Println(found, err)
+	}
+	// Output:
+	// true <nil>
+	// false <nil>
+}
+
+func ExampleCache_Evict() {
+	clock := &testClock{}
+	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
+	defer done()
+	check(cache.Set(ctx, []byte("old"), nil, 0))
+	clock.ms.Add(60_000)
+	cache.Table().Tick()
+	check(cache.Set(ctx, []byte("new"), nil, 0))
+
+	removed, err := cache.Evict(ctx, 30*time.Second, 100)
+	fmt.Println(len(removed), removed[0] == cache.HashOf([]byte("old")), err)
+	// Output: 1 true <nil>
+}
+
+func ExampleCache_EvictPairs() {
+	clock := &testClock{}
+	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
+	defer done()
+	for _, key := range []string{"first", "second", "third"} {
+		check(cache.Set(ctx, []byte(key), []byte("value of "+key), 0))
+		clock.ms.Add(1000)
+		cache.Table().Tick()
+	}
+	pairs, err := cache.EvictPairs(ctx, time.Second, 10)
+	for _, p := range pairs {
+		fmt.Printf("%s: %s, unused for %v\n", p.Key, p.Value, p.Idle)
+	}
+	fmt.Println(err)
+	// Output:
+	// first: value of first, unused for 3s
+	// second: value of second, unused for 2s
+	// <nil>
+}
+
+func ExampleCache_Scan() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.Set(ctx, []byte("a"), []byte("1"), 0))
+	check(cache.Set(ctx, []byte("b"), []byte("2"), time.Hour))
+	err := cache.Scan(ctx, func(r flagstone.Record) bool {
+		fmt.Printf("%s=%s expires: %v\n", r.Key, r.Value, r.TTL != flagstone.NoExpiry)
+		return true
+	})
+	fmt.Println(err)
+	// Unordered output:
+	// a=1 expires: false
+	// b=2 expires: true
+	// <nil>
+}
+
+func ExampleCache_Check() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.Set(ctx, []byte("key"), []byte("value"), 0))
+	check(cache.Rebuild(ctx)) // never needed, always allowed
+	problems, err := cache.Check(ctx)
+	fmt.Println(len(problems), err)
+	// Output: 0 <nil>
+}
+
+func ExampleCache_Stats() {
+	cache, done := example(flagstone.Options{Entries: 1000})
+	defer done()
+	check(cache.Set(ctx, []byte("key"), []byte("value"), 0))
+	_, _, err := cache.Get(nil, []byte("key"))
+	check(err)
+	stats, err := cache.Stats()
+	fmt.Println(stats.Records, stats.Bytes, stats.Sets, stats.Hits, err)
+	// Output: 1 8 1 1 <nil>
+}
+
+func ExampleCache_Holders() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	holders, err := cache.Holders() // of shards that are locked at this moment
+	fmt.Println(len(holders), err)
+	// Output: 0 <nil>
+}
+
+func ExampleCache_Watch() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for event := range cache.Watch(watching) {
+		if event.Kind == table.Published {
+			fmt.Println(event.Entry.Name)
+			cancel()
+		}
+	}
+	// Output: primary
+}
+
+func ExampleCache_Table() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.Table().SetFlags(1<<3, 0)) // a state flag that the other processes see
+	for _, r := range cache.Table().Regions() {
+		fmt.Println(r.Self, r.Flags)
+	}
+	// Output: true 8
+}
