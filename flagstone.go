@@ -114,7 +114,7 @@ func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	}
 	t, err := table.Open(ctx, table.Options{
 		Dir: o.Dir, Name: name, Group: o.Group, MustExist: o.MustExist,
-		Regions: o.Regions, Wake: o.Wake, Clock: o.Clock,
+		Regions: o.Regions, Wake: o.Wake, Clock: o.Clock, Room: geometry.FileSize(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)

@@ -178,7 +178,6 @@ func obey(dir string) error {
 				}
 			}
 		case "hammer": // with 8 goroutines until told to stop
-			go func() { in.Scan(); w.shared.Store(1) }()
 			var wg sync.WaitGroup
 			for range 8 {
 				wg.Go(func() {
@@ -191,6 +190,8 @@ func obey(dir string) error {
 				})
 			}
 			fmt.Println("hammering")
+			in.Scan()
+			w.shared.Store(1)
 			wg.Wait()
 		}
 		fmt.Println(answer)

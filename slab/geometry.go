@@ -126,48 +126,52 @@ func Plan(o Options) (Geometry, error) {
 	}
 	base.Reserve = uint32(base.cellsFor(uint64(base.MaxKey) + uint64(base.MaxValue)))
 	if o.Entries != 0 {
-		return plan(base, o.Entries, o.Shards)
+		return choose(o.Shards, func(shards uint32) (Geometry, error) { return plan(base, o.Entries, shards) })
 	}
 	size := o.Size
 	if size == 0 {
 		size = DefaultSize
 	}
-	// The most entries whose file is not larger than size.
-	fits := func(n uint64) bool {
-		g, err := plan(base, n, o.Shards)
-		return err == nil && g.FileSize() <= size
-	}
-	entries := sort.Search(int(size/cell), func(n int) bool { return !fits(uint64(n) + 1) })
-	if entries == 0 {
-		g, err := plan(base, 1, o.Shards)
-		if err != nil {
-			return g, err
-		}
-		return g, fmt.Errorf("%w: %d bytes are too few: one record of up to %d bytes needs %d; lower MaxValue or raise Size",
-			ErrOptions, size, maxKey+maxValue, g.FileSize())
-	}
-	return plan(base, uint64(entries), o.Shards)
+	return choose(o.Shards, func(shards uint32) (Geometry, error) { return fill(base, size, shards) })
 }
 
-// overhead is how much of the capacity headroom and reserve may take before a
+// overhead is which part of the capacity headroom and reserve may take before a
 // smaller number of shards is chosen.
 const overhead = 8 // one eighth
 
-// plan completes base for a number of entries. With shards 0 it takes the most
-// shards, up to 64, that cost no more than the overhead.
-func plan(base Geometry, entries uint64, shards int) (Geometry, error) {
-	if shards != 0 {
-		return planShards(base, entries, uint32(shards))
+// choose builds a geometry with the number of shards asked for, or else with the
+// most, up to 64, that cost no more than the overhead.
+func choose(asked int, build func(shards uint32) (Geometry, error)) (Geometry, error) {
+	if asked != 0 {
+		return build(uint32(asked))
 	}
-	for n := uint32(64); n > 1; n /= 2 {
-		if g, err := planShards(base, entries, n); err == nil && g.Headroom() <= entries/overhead {
+	for shards := uint32(64); shards > 1; shards /= 2 {
+		if g, err := build(shards); err == nil && g.Headroom() <= g.Capacity/overhead {
 			return g, nil
 		}
 	}
-	return planShards(base, entries, 1)
+	return build(1)
 }
 
-func planShards(g Geometry, entries uint64, shards uint32) (Geometry, error) {
+// fill completes base for the most entries whose file is not larger than size.
+func fill(base Geometry, size uint64, shards uint32) (Geometry, error) {
+	entries := sort.Search(int(size/uint64(base.CellSize)), func(n int) bool {
+		g, err := plan(base, uint64(n)+1, shards)
+		return err != nil || g.FileSize() > size
+	})
+	if entries == 0 {
+		least, err := plan(base, 1, shards)
+		if err != nil {
+			return least, err
+		}
+		return least, fmt.Errorf("%w: %d bytes are too few: a record of up to %d bytes and its replacement need %d; lower MaxValue or raise Size",
+			ErrOptions, size, base.MaxKey+base.MaxValue, least.FileSize())
+	}
+	return plan(base, uint64(entries), shards)
+}
+
+// plan completes base for a number of entries and of shards.
+func plan(g Geometry, entries uint64, shards uint32) (Geometry, error) {
 	cells := perShard(entries, uint64(shards)) + uint64(g.Reserve)
 	cells = max(cells, 2*uint64(g.Reserve)) // one largest record and its replacement
 	if cells > layout.MaxShardCells {

@@ -72,7 +72,9 @@ func badWord(random *rand.Rand, g Geometry) uint64 {
 	case 5:
 		return uint64(random.Uint32N(2000))<<32 | uint64(random.Uint32N(2000)) // lengths
 	}
-	return ^uint64(0) >> random.IntN(64)
+	// Not all ones: the very last version that is no garbage leaves a shard without
+	// numbers for new records (ErrCorrupt).
+	return random.Uint64() >> random.IntN(64)
 }
 
 func TestHostile_WordsOverwrittenWhileOperationsRun_NoPanicNoHangNoBounds(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -91,6 +92,7 @@ func (st *stress) loop(step func(i int) error) {
 			} else if err != nil {
 				st.busy.Add(1)
 			}
+			runtime.Gosched() // a busy loop would keep a writer that waits from running
 		}
 	})
 }

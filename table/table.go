@@ -37,6 +37,10 @@ type Options struct {
 	Held    int // 1 to 256 mutexes that a handle may hold or want, default 16
 	Mapped  int // 1 to 4096 segments that a handle may map, default 64
 
+	// Room is how many bytes of segments the domain is going to hold. If it has to
+	// be made and there is less free, ErrNoSpace comes before anything is made.
+	Room uint64
+
 	// Wake is how this handle wants to be woken. Default: SIGUSR1.
 	Wake signal.Options
 	// Clock replaces the system's clocks, for tests.
@@ -113,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Table, error) {
 }
 
 func open(ctx context.Context, o Options, g Geometry) (_ *Table, err error) {
-	d, err := findDomain(o.Dir, o.Name, o.Group, !o.MustExist)
+	d, err := find(o, g)
 	t := &Table{
 		name: o.Name, group: o.Group, dir: d.dir, control: d.control, clock: o.Clock,
 		gate: newGate(), turn: make(chan struct{}, 1),
@@ -142,6 +146,22 @@ func open(ctx context.Context, o Options, g Geometry) (_ *Table, err error) {
 		return nil, errors.Join(err, t.seg.Close())
 	}
 	return t, nil
+}
+
+// find opens the domain's files. They are made if they are not there, unless
+// there is no room for what is to be in them.
+func find(o Options, g Geometry) (domain, error) {
+	d, err := findDomain(o.Dir, o.Name, o.Group, false)
+	if o.MustExist || !errors.Is(err, fs.ErrNotExist) {
+		return d, err
+	}
+	if d.base != nil {
+		if err := shm.Room(d.base, g.FileSize+o.Room); err != nil {
+			return d, err
+		}
+	}
+	d.close()
+	return findDomain(o.Dir, o.Name, o.Group, true)
 }
 
 // join makes the handle a member: region, listener, announcement.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/demo"
 	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/replay"
 	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/trace"
 	"github.com/flagstone-shm/flagstone/table"
@@ -65,7 +66,7 @@ func (a *app) judge(err error) (code int, advice string) {
 	is := func(target error) bool { return errors.Is(err, target) }
 	var access *table.AccessError
 	switch {
-	case is(errNegative):
+	case is(errNegative), is(demo.ErrFailed):
 		return exitNegative, ""
 	case !a.running:
 		return exitUsage, ""
