@@ -177,7 +177,8 @@ func (c *Cache) shut() error {
 }
 
 // Destroy removes the cache of that name and its files. Open handles say
-// ErrDestroyed from then on; the name is free at once. It returns ErrNotFound if
+// ErrDestroyed from then on, except for lookups that hit what they still map; the
+// name is free at once. It returns ErrNotFound if
 // there is none.
 func Destroy(ctx context.Context, dir, name string) error { return table.Destroy(ctx, dir, name) }
 
@@ -188,8 +189,9 @@ func (c *Cache) Table() *table.Table { return c.table }
 // Get appends the value of key to dst and returns the result and whether there
 // was one. It takes no lock, waits for nobody, and does not allocate if dst has
 // room. A value is whole and not older than the last Set that returned before
-// Get began. If writers or a rebuild keep it from being sure within a bound it
-// returns ErrBusy. If another process dies meanwhile it notices nothing.
+// Get began. If writers keep it from being sure within a bound it returns
+// ErrBusy; so it does while the key's shard is being rebuilt, some milliseconds
+// after the death of a process that was writing there.
 func (c *Cache) Get(dst, key []byte) (value []byte, ok bool, err error) {
 	c.pulse.beat()
 	v := c.view.Load()

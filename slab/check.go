@@ -53,7 +53,7 @@ func (c *checker) checkCells() {
 	for n := uint32(1); n <= c.slab.geo.Cells; n++ {
 		v := c.cell(n).Version.Load()
 		switch {
-		case v >= layout.VersionLimit || v != 0 && v>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(c.number):
+		case v >= layout.VersionGarbage || v != 0 && v>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(c.number):
 			c.report("cell %d: version %#x is not this shard's", n, v)
 		case v>>layout.VersionSequenceShift > c.head.Sequence.Load():
 			c.report("cell %d: version %#x is ahead of the sequence %d", n, v, c.head.Sequence.Load())

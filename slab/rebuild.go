@@ -101,8 +101,7 @@ func (sh *shard) rebuild() {
 // survey reads all cells. It returns the records that are whole, which cells
 // they use, the highest cell ever used, and the highest sequence number seen.
 func (sh *shard) survey() (live []survivor, used []bool, top uint32, sequence uint64) {
-	const limit = layout.VersionLimit >> layout.VersionSequenceShift
-	if sequence = sh.head.Sequence.Load(); sequence >= limit {
+	if sequence = sh.head.Sequence.Load(); sequence >= layout.VersionGarbage>>layout.VersionSequenceShift {
 		sequence = 0
 	}
 	used = make([]bool, sh.slab.geo.Cells+1)
@@ -113,7 +112,7 @@ func (sh *shard) survey() (live []survivor, used []bool, top uint32, sequence ui
 			continue
 		}
 		top = n
-		if version >= layout.VersionLimit || version>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(sh.number) {
+		if version >= layout.VersionGarbage || version>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(sh.number) {
 			c.Version.Store(sh.version(0) | layout.VersionFree)
 			continue
 		}

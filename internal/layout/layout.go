@@ -8,7 +8,7 @@ import "sync/atomic"
 const (
 	Major       = 0
 	Minor       = 0
-	Fingerprint = 0x5b9bbbce3cb04adf
+	Fingerprint = 0x2237e6bb6da2bffc
 )
 
 // File identification.
@@ -124,7 +124,8 @@ const (
 	VersionFree          = 3                  // free, the number being the last version it had
 	VersionShardShift    = 2                  // the shard's number, 8 bits
 	VersionSequenceShift = 10                 // the shard's sequence number, 52 bits
-	VersionLimit         = 0x4000000000000000 // words from here on are garbage
+	VersionLimit         = 0x4000000000000000 // no version is made from here on
+	VersionGarbage       = 0x3ffffc0000000000 // words from here on are garbage to a rebuild, which so always leaves numbers to go on with
 )
 
 // Recency word of a cell.
