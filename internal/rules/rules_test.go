@@ -35,15 +35,11 @@ var ranks = map[string]int{
 
 // outside are the imports beyond the standard library, and who may have them.
 var outside = map[string][]string{
-	"golang.org/x/sys/unix":           {""},
-	"github.com/edsrzf/mmap-go":       {"internal/shm"},
-	"github.com/zeebo/xxh3":           {"internal/format", "table", "slab"},
-	"golang.org/x/sync/semaphore":     {"lock"},
-	"github.com/spf13/cobra":          {"cmd"},
-	"golang.org/x/term":               {"cmd"},
-	"github.com/mattn/go-isatty":      {"cmd"},
-	"github.com/dustin/go-humanize":   {"cmd"},
-	"github.com/jedib0t/go-pretty/v6": {"cmd"},
+	"golang.org/x/sys/unix":       {""},
+	"github.com/edsrzf/mmap-go":   {"internal/shm"},
+	"github.com/zeebo/xxh3":       {"internal/format", "slab", "cmd"},
+	"golang.org/x/sync/semaphore": {"lock"},
+	"github.com/spf13/cobra":      {"cmd"},
 }
 
 // unsafeFiles may import unsafe beside internal/shm.
