@@ -155,7 +155,8 @@ func (sh *shard) longValue(dst []byte, n uint32, version, keyLen, valueLen uint6
 
 // expired reports whether a record's expiry has come.
 func (sh *shard) expired(expiry uint64) bool {
-	return expiry&layout.ExpiryMask != 0 && expiry&layout.ExpiryMask <= sh.slab.domain.Wall.Load()
+	expiry &= layout.ExpiryMask
+	return expiry != 0 && expiry <= sh.wall.Load()
 }
 
 // promote moves the record to the front of the order if the lock is free; if it

@@ -43,7 +43,7 @@ func (sh *shard) named(hash uint64, slot int) *atomic.Uint64 {
 }
 
 // peek is read for the common case: the slot guessed names a live record of one
-// cell that has the key and never expires, its value fits dst, and nothing moves.
+// cell that has the key and is not expired, its value fits dst, and nothing moves.
 // It copies the value to dst and returns its length, or -1 for anything else,
 // which is left to read.
 func (sh *shard) peek(dst, k []byte, hash uint64, word uint32, guess int) int {
@@ -57,11 +57,10 @@ func (sh *shard) peek(dst, k []byte, hash uint64, word uint32, guess int) int {
 	c := shm.At[layout.CellHeader](sh.cells, off)
 	version, seen := c.Version.Load(), c.Recency.Load()
 	length := uint64(c.ValueLength.Load())
-	// Live, the same kind of key, no expiry; differences are gathered by or, which
-	// costs fewer branches.
-	odd := version&layout.VersionStateMask | uint64(c.KeyFlags.Load()^word) | c.Expiry.Load()
+	// Differences are gathered by or, which costs fewer branches.
+	odd := version&layout.VersionStateMask | uint64(c.KeyFlags.Load()^word)
 	if odd != 0 || version == 0 || length > uint64(len(dst)) || uint64(len(k))+length > sh.payload ||
-		!sh.cells.Equal(off+headSize, k) {
+		!sh.cells.Equal(off+headSize, k) || sh.expired(c.Expiry.Load()) {
 		return -1
 	}
 	sh.cells.Read(dst[:length], off+headSize+uint64(len(k)))

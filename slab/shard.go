@@ -21,7 +21,7 @@ type shard struct {
 	order  lru.List
 
 	// Of the geometry and the domain, for the hot path.
-	now                        *atomic.Uint64
+	wall, now                  *atomic.Uint64
 	cellSize, payload, buckets uint64
 	count, overflows           uint32
 
@@ -42,7 +42,7 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	sh.cells = w.Sub(g.cellOffset(), g.cellBytes())
 	sh.order = lru.New(sh.head, sh.cells, uint64(g.CellSize), g.Cells)
 	sh.cellSize, sh.payload, sh.buckets = uint64(g.CellSize), g.Payload(), uint64(g.Buckets)
-	sh.now = s.domain.Now
+	sh.wall, sh.now = s.domain.Wall, s.domain.Now
 	sh.count, sh.overflows = g.Cells, g.Overflow
 	sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)
 }
