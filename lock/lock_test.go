@@ -260,6 +260,9 @@ func TestLock_ThiefDiesInTheRepair_NextSeesInconsistent(t *testing.T) {
 		o := g.owner(1, generation+1)
 		m, _ := w.mutex(o)
 		mustLock(t, m, generation == 0)
+		if marked := w.word.Load()&layout.LockInconsistent != 0; marked != (generation > 0) {
+			t.Fatalf("generation %d: word %#x", generation, w.word.Load())
+		}
 		g.bury(o.token)
 	}
 	m, counters := w.mutex(g.owner(2, 1))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -30,11 +31,18 @@ const childVariable = "FLAGSTONE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childVariable); dir != "" {
-		if err := writer(dir); err != nil {
+		role := writer
+		if os.Getenv(readerVariable) != "" {
+			role = readStopped
+		}
+		if err := role(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	if quick > 1 { // the command line comes later and wins
+		_ = errors.Join(flag.Set("rapid.checks", "300"), flag.Set("rapid.steps", "60"))
 	}
 	os.Exit(m.Run())
 }

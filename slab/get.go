@@ -160,10 +160,13 @@ func (sh *shard) expired(expiry uint64) bool {
 }
 
 // promote moves the record to the front of the order if the lock is free; if it
-// is not, a later hit will.
+// is not, a later hit will. A shard that needs repair is left to its next writer.
 func (sh *shard) promote(c *layout.CellHeader, n uint32, version uint64) {
-	if ok, consistent := sh.mutex.TryLock(); ok {
-		_ = sh.locked(consistent, func() error {
+	switch ok, consistent := sh.mutex.TryLock(); {
+	case ok && !consistent:
+		_ = sh.mutex.Unlock(false)
+	case ok:
+		_ = sh.locked(true, func() error {
 			if c.Version.Load() != version {
 				return nil
 			}

@@ -236,7 +236,7 @@ func TestRace_HotKeysOverFewCells_NeverMissedTornOrOlder(t *testing.T) {
 			st.loop(st.reader(s))
 			st.loop(st.batchReader(s))
 			var writers sync.WaitGroup
-			writers.Go(func() { st.write(s, 0, keys, effort(12_000)) })
+			writers.Go(func() { st.write(s, 0, keys, quick*effort(12_000)) })
 			st.finish(s, &writers)
 		})
 	}
@@ -266,7 +266,7 @@ func TestRace_RebuildEvictDeleteScan_KeysThatStayAreThere(t *testing.T) {
 		return err
 	})
 	var writers sync.WaitGroup
-	n := effort(4_000)
+	n := quick * effort(4_000)
 	writers.Go(func() { st.write(young, 0, stay/2, n) })
 	writers.Go(func() { st.write(young, stay/2, stay, n) })
 	writers.Go(func() { // others come and go beside them
@@ -312,7 +312,7 @@ func TestRace_OverflowChains_KeysThatStayAreThere(t *testing.T) {
 	}
 	var writers sync.WaitGroup
 	writers.Go(func() {
-		for i := 0; st.more(i*100, effort(6_000)); i++ {
+		for i := 0; st.more(i*100, quick*effort(6_000)); i++ {
 			for phase := range 2 {
 				for key := range uint64(stay + others) {
 					var err error
@@ -352,7 +352,7 @@ func TestRace_FullSlab_NeverTornAndSound(t *testing.T) {
 	var writers sync.WaitGroup
 	for i, s := range []*Slab{old, young} {
 		writers.Go(func() {
-			for j := 0; st.more(j, effort(6_000)); j++ {
+			for j := 0; st.more(j, quick*effort(6_000)); j++ {
 				key := mix(uint64(j)<<1|uint64(i)) % keys
 				if err := s.Set(bg, key16(key), proof(nil, key, uint64(j)), 0); err != nil {
 					t.Error(err)

@@ -206,7 +206,7 @@ type ControlHeader struct {
 	RegionOffset atomic.Uint64    // 96: where the regions start (initialiser, before READY)
 	HashSeed     atomic.Uint64    // 104: seed of the key hash, random (initialiser, before READY)
 	DomainUUID   [2]atomic.Uint64 // 112: random; every segment of the domain repeats it (initialiser, before READY)
-	BootID       [2]atomic.Uint64 // 128: the kernel's boot id when the domain was made (initialiser, before READY)
+	BootID       [2]atomic.Uint64 // 128: the 16 bytes of the kernel's boot id when the domain was made (initialiser, before READY)
 	Created      atomic.Uint64    // 144: wall time in milliseconds (initialiser, before READY)
 	Checksum     atomic.Uint64    // 152: XXH3-64 of bytes 0 to 151 (initialiser, before READY)
 	_            [32]byte
@@ -259,7 +259,7 @@ const SizeRegion = 512
 type Region struct {
 	State        atomic.Uint64 // 0: generation and state (lease holder, seq-cst store)
 	_            [56]byte
-	BootID       [2]atomic.Uint64 // 64: identity: boot id (owner, before CLAIMED)
+	BootID       [2]atomic.Uint64 // 64: identity: the 16 bytes of the boot id, in its order (owner, before CLAIMED)
 	PidNamespace atomic.Uint64    // 80: identity: inode of the pid namespace (owner, before CLAIMED)
 	Pid          atomic.Uint32    // 88: identity: pid in that namespace (owner, before CLAIMED)
 	UID          atomic.Uint32    // 92: identity: effective user (owner, before CLAIMED)
@@ -274,7 +274,7 @@ type Region struct {
 	Joined       atomic.Uint64    // 152: wall time in milliseconds (owner, before CLAIMED)
 	_            [32]byte
 	Reasons      atomic.Uint64 // 192: why the bell was rung; the owner takes them with an exchange (peers, owner, seq-cst or, exchange)
-	Door         atomic.Uint32 // 200: doorbell; also the futex word (peers, seq-cst add)
+	Door         atomic.Uint32 // 200: doorbell; also the futex word (peers, owner, seq-cst add)
 	_            [52]byte
 	Counters     [32]atomic.Uint64 // 256: statistics (owner, relaxed store)
 }
