@@ -2,7 +2,6 @@
 
 GO ?= go
 GO_NEEDED = 1.25
-TOOL = $(GO) tool -modfile=tools/go.mod
 PACKAGES = ./...
 FUZZTIME ?= 10s
 

@@ -44,8 +44,8 @@ type Options struct {
 	// Dir is the directory of the domain, on memory or disk of this host.
 	// Default: /dev/shm.
 	Dir string
-	// Group shares the cache with the group of its directory: modes 0770 and 0660
-	// instead of 0700 and 0600.
+	// Group shares the cache with the group of its directory: modes 0770, with the
+	// set-group-id bit, and 0660 instead of 0700 and 0600.
 	Group bool
 	// MustExist returns ErrNotFound instead of making a cache.
 	MustExist bool
@@ -196,7 +196,7 @@ func (c *Cache) Get(dst, key []byte) (value []byte, ok bool, err error) {
 	c.pulse.beat()
 	v := c.view.Load()
 	value, ok, err = v.slab.Get(dst, key)
-	for !ok && err == nil && c.stale(&v, &err) {
+	for looks := 0; !ok && err == nil && c.stale(&v, &looks, &err); {
 		value, ok, err = v.slab.Get(dst, key)
 	}
 	return value, ok, err
@@ -207,7 +207,7 @@ func (c *Cache) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err err
 	c.pulse.beat()
 	v := c.view.Load()
 	value, ok, err = v.slab.GetHash(dst, hash)
-	for !ok && err == nil && c.stale(&v, &err) {
+	for looks := 0; !ok && err == nil && c.stale(&v, &looks, &err); {
 		value, ok, err = v.slab.GetHash(dst, hash)
 	}
 	return value, ok, err
@@ -224,7 +224,7 @@ func (c *Cache) GetBatch(b *Batch, keys [][]byte) (err error) {
 	c.pulse.beat()
 	v := c.view.Load()
 	err = v.slab.GetBatch(b, keys)
-	for err == nil && b.Hits() < len(keys) && c.stale(&v, &err) {
+	for looks := 0; err == nil && b.Hits() < len(keys) && c.stale(&v, &looks, &err); {
 		err = v.slab.GetBatch(b, keys)
 	}
 	return err
@@ -234,8 +234,8 @@ func (c *Cache) GetBatch(b *Batch, keys [][]byte) (err error) {
 const NoExpiry time.Duration = 0
 
 // Set stores value under key in place of any earlier one. After ttl, counted in
-// milliseconds of wall time and rounded up, the value is a miss; NoExpiry is
-// never. The value is visible to all processes when Set returns, and stays so if
+// milliseconds of wall time and rounded up, the value is a miss, at the clock's
+// next tick of 10 ms; NoExpiry is never. The value is visible to all processes when Set returns, and stays so if
 // this process dies then. It waits for the lock of the key's shard until ctx ends
 // (ErrBusy): some milliseconds and a rebuild if its owner died. If the shard is
 // full, others are evicted, or Set returns ErrFull. It returns ErrKeyTooLong and
@@ -304,7 +304,8 @@ type Pair struct {
 // Evict removes up to limit records that were not used within olderThan, those
 // unused for longest first, and returns their hashes in that order: HashOf of the
 // key, or the application's own. It never removes one used more recently; one
-// used at most 30 ms earlier than that may stay. It looks at every record without a lock,
+// used at most 30 ms earlier than that may stay. (Where no process could run for
+// longer than that, stamps lie behind by as much.) It looks at every record without a lock,
 // some milliseconds per million, and locks a shard for at most 64 removals at a
 // time, waiting until ctx ends. On an error it returns what it had removed.
 func (c *Cache) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {

@@ -115,8 +115,14 @@ func (c *Cache) open(e table.Entry) (*slab.Slab, error) {
 // stale reports whether the directory has changed since the view was made, and
 // if so replaces *v, so that a miss is looked up again. It is asked after a miss:
 // one load of `changes` at the end of the lookup (publish.pml BREAK_VIEW).
-func (c *Cache) stale(v **view, err *error) bool {
+// Looks counts, so that peers who change the directory without end cannot hold
+// a lookup: past the bound it is ErrBusy.
+func (c *Cache) stale(v **view, looks *int, err *error) bool {
 	if c.table.Changes() == (*v).changes {
+		return false
+	}
+	if *looks++; *looks > mostLooks {
+		*err = fmt.Errorf("%w: the directory keeps changing", ErrBusy)
 		return false
 	}
 	before := *v
@@ -127,11 +133,15 @@ func (c *Cache) stale(v **view, err *error) bool {
 	return true
 }
 
+// mostLooks bounds how often a miss is looked up again.
+const mostLooks = 16
+
 // fresh returns a view that was up to date during the call.
 func (c *Cache) fresh() (*view, error) {
 	c.pulse.beat()
 	v := c.view.Load()
 	var err error
-	c.stale(&v, &err)
+	looks := 0
+	c.stale(&v, &looks, &err)
 	return v, err
 }

@@ -69,7 +69,7 @@ func Ring(r *layout.Region, reason uint64, alive func() bool) error {
 	return nil
 }
 
-// send is the verified sender of PROTOCOL.md, "Signals". The identity is pinned
+// send is the verified sender of PROTOCOL.md, "Doorbell". The identity is pinned
 // by a pidfd first, so that everything checked afterwards is of the process that
 // gets the signal; whether it has a handler is asked last, as an exec between
 // that answer and the signal is the one thing that cannot be excluded.

@@ -154,8 +154,8 @@ func (sh *shard) evictOne(want candidate, values bool, out *[]Pair) error {
 	if err != nil {
 		return err
 	}
-	// Readers stamp without a lock; the last look decides (a stamp that comes
-	// later is a use after the removal).
+	// Readers stamp without a lock; the last look decides. A reader that has just
+	// checked its hit may stamp after it: that use and this removal overlap.
 	if c.Recency.Load() != recency {
 		return nil
 	}

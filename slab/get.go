@@ -54,6 +54,9 @@ func (s *Slab) get(dst []byte, k key) (value []byte, ok bool, err error) {
 
 // lookup is get without protection from faults.
 func (s *Slab) lookup(dst []byte, k *key) (value []byte, ok bool, err error) {
+	if len(k.bytes) > int(s.geo.MaxKey) {
+		return dst, false, s.usable()
+	}
 	sh := s.shardOf(k.hash)
 	value, found := sh.read(dst, k)
 	if found == unsure {
@@ -63,8 +66,8 @@ func (s *Slab) lookup(dst []byte, k *key) (value []byte, ok bool, err error) {
 		shm.Increment(&sh.hits)
 		return value, true, nil
 	}
-	shm.Increment(&sh.misses)
 	if err == nil {
+		shm.Increment(&sh.misses)
 		err = s.usable() // a closed slab reads as an empty one
 	}
 	return dst, false, err
@@ -178,7 +181,11 @@ func (sh *shard) promote(c *layout.CellHeader, n uint32, version uint64) {
 // readLocked is the lookup's last resort.
 func (sh *shard) readLocked(dst []byte, k *key) (out []byte, found verdict, err error) {
 	out, found, err = dst, miss, ErrBusy
-	if ok, consistent := sh.mutex.TryLock(); ok {
+	ok, consistent := sh.mutex.TryLock()
+	if !ok { // died in a rebuild: without this, who only reads would be stuck for good
+		ok, consistent = sh.mutex.TrySteal(), false
+	}
+	if ok {
 		err = sh.locked(consistent, func() error {
 			if out, found = sh.read(dst, k); found == unsure {
 				return sh.brokenf("a record changes under the lock")

@@ -50,7 +50,7 @@ func (sh *shard) peek(dst, k []byte, hash uint64, word uint32, guess int) int {
 	epoch := sh.head.Epoch.Load() // pairs as in read, here and below
 	named := sh.named(hash, guess)
 	slot := named.Load()
-	if slot>>layout.SlotTagShift != hash>>layout.SlotTagShift || !sh.isCell(uint32(slot)) {
+	if slot>>layout.SlotTagShift != hash>>layout.SlotTagShift || !sh.isCell(uint32(slot)) || guess == layout.SlotsPerBucket {
 		return -1
 	}
 	off := sh.cellOffset(uint32(slot))
@@ -58,7 +58,7 @@ func (sh *shard) peek(dst, k []byte, hash uint64, word uint32, guess int) int {
 	version, seen := c.Version.Load(), c.Recency.Load()
 	length := uint64(c.ValueLength.Load())
 	// Differences are gathered by or, which costs fewer branches.
-	odd := version&layout.VersionStateMask | uint64(c.KeyFlags.Load()^word)
+	odd := version&layout.VersionStateMask | uint64(c.KeyFlags.Load()^word) | uint64(len(k))&^layout.KeyLengthMask
 	if odd != 0 || version == 0 || length > uint64(len(dst)) || uint64(len(k))+length > sh.payload ||
 		!sh.cells.Equal(off+headSize, k) || sh.expired(c.Expiry.Load()) {
 		return -1

@@ -77,6 +77,7 @@ func (sh *shard) tryChain(bucket uint64, page *scanPage) (done bool, err error) 
 		return false, nil
 	}
 	b := sh.bucketAt(bucket * layout.SizeBucket)
+	var size uint64 // of what is gathered: no chain holds more than the cells do
 	for range sh.slab.geo.Overflow + 1 {
 		for i := range b.Slots {
 			slot := b.Slots[i].Load() // pairs with write
@@ -92,15 +93,22 @@ func (sh *shard) tryChain(bucket uint64, page *scanPage) (done bool, err error) 
 			// A chain trimmed meanwhile may lead into another one's buckets.
 			if whole && r.placedBy>>layout.SlotTagShift == slot>>layout.SlotTagShift && sh.bucketOffset(r.placedBy) == bucket*layout.SizeBucket {
 				page.records = append(page.records, r.Record)
+				if size += uint64(len(r.Key) + len(r.Value)); size > sh.slab.geo.cellBytes() {
+					return false, nil
+				}
 			}
 		}
-		next, ok := sh.overflow(b.Link.Load())
+		link := b.Link.Load()
+		if link == 0 {
+			return sh.head.Epoch.Load() == epoch, nil
+		}
+		next, ok := sh.overflow(link)
 		if !ok {
-			break
+			return false, nil
 		}
 		b = next
 	}
-	return sh.head.Epoch.Load() == epoch, nil
+	return false, nil // a circle
 }
 
 // placed is a record with the hash that places it.

@@ -14,8 +14,8 @@ import (
 )
 
 // Locks here belong to the open file description of `control`: they go when its
-// last descriptor is closed or its process dies, and no other descriptor of the
-// same file matters. Classic POSIX locks would vanish with any of them.
+// last descriptor and its mapping are gone or its process dies, and no other
+// description of the same file matters. Classic POSIX locks would vanish with any of them.
 
 // leaseByte is the byte whose lock is region i's lease.
 func leaseByte(i int) int64 { return layout.LeaseByte + int64(i) }

@@ -72,8 +72,8 @@ func (t *Table) mappedWord(i, slot int) *atomic.Uint64 {
 func (t *Table) claim(ctx context.Context) error {
 	n := int(t.header.Regions)
 	start := rand.IntN(n)
-	for range readAttempts {
-		changing := false // hands: somebody leaves, reaps or claims
+	for attempt := range readAttempts {
+		changing := attempt == 0 // hands: somebody leaves, reaps or claims; once more in any case
 		for k := range 2 * n {
 			i := (start + k) % n
 			state := uint32(t.regionAt(i).State.Load())
@@ -175,6 +175,8 @@ func (t *Table) Reap() (reaped int, err error) {
 }
 
 func (t *Table) reapAll() (reaped int, err error) {
+	t.reaping.Lock()
+	defer t.reaping.Unlock()
 	for i := range int(t.header.Regions) {
 		// Our own lease must not be asked for: we would get it, and lose it.
 		if i == t.self || uint32(t.regionAt(i).State.Load()) == layout.RegionFree {

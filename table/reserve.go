@@ -175,7 +175,7 @@ func (r *Reservation) mine() error {
 
 // Publish lets everybody see the segment, whose content has to be complete, and
 // wakes all. The order is what a reader's miss relies on: ACTIVE, then changes,
-// then OPEN, and nothing is moved into a slab before OPEN. Model: pub.pml.
+// then OPEN, and nothing is moved into a slab before OPEN. Model: publish.pml.
 func (r *Reservation) Publish() (Entry, error) {
 	t := r.t
 	if r.seg == nil {

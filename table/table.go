@@ -71,6 +71,7 @@ type Table struct {
 	cancel   context.CancelFunc // of stop
 	closed   func() error       // Close, once
 	turn     chan struct{}      // full while a goroutine holds or wants the init byte
+	reaping  sync.Mutex         // guards the leases of the dead, which all goroutines here would get alike
 	listener *signal.Listener
 	news     fan
 	seen     atomic.Uint64 // what Poll or Acknowledge saw last

@@ -8,7 +8,7 @@ import "sync/atomic"
 const (
 	Major       = 0
 	Minor       = 0
-	Fingerprint = 0x2237e6bb6da2bffc
+	Fingerprint = 0x7558fe896bc19b3c
 )
 
 // File identification.
@@ -174,12 +174,8 @@ const (
 const (
 	CounterHits      = 0 // lookups answered with a value
 	CounterMisses    = 1 // lookups answered with a miss
-	CounterSets      = 2 // records written
-	CounterDeletes   = 3 // deletions that found their key
-	CounterBusy      = 4 // operations that gave up waiting
-	CounterLockWaits = 5 // locks that were not free at the first try
-	CounterSteals    = 6 // locks taken from the dead
-	CounterRebuilds  = 7 // shards rebuilt
+	CounterLockWaits = 2 // locks that were not free at the first try
+	CounterSteals    = 3 // locks taken from the dead
 )
 
 // SizeControlHeader is the size of a ControlHeader in bytes.
@@ -302,7 +298,7 @@ type SlabHeader struct {
 	Overflow     atomic.Uint32    // 104: overflow buckets per shard, numbered from 1 (creator, before READY)
 	MaxKey       atomic.Uint32    // 108: longest key in bytes (creator, before READY)
 	MaxValue     atomic.Uint32    // 112: longest value in bytes (creator, before READY)
-	Reserve      atomic.Uint32    // 116: cells of the largest record; so many stay free for replacing where the policy is to refuse (creator, before READY)
+	Reserve      atomic.Uint32    // 116: cells of the largest record; so many stay free for replacing (creator, before READY)
 	Order        atomic.Uint32    // 120: OrderLRU (creator, before READY)
 	Full         atomic.Uint32    // 124: FullEvict or FullRefuse (creator, before READY)
 	Capacity     atomic.Uint64    // 128: one-cell records that fit before the first eviction or refusal (creator, before READY)

@@ -49,7 +49,7 @@ func (s *Segment) Recovered(r any) error {
 		runtime.Error
 		Addr() uintptr
 	}:
-		// Guarded code reaches no memory but mappings; the address may lie in
+		// Beside the caller's own memory guarded code reaches mappings only, perhaps
 		// another one than this.
 		off := e.Addr() - uintptr(s.base)
 		if uint64(off) < s.size {

@@ -27,14 +27,22 @@ func FutexWait(addr *atomic.Uint32, seen uint32, timeout time.Duration) error {
 	case 0, unix.EAGAIN, unix.EINTR, unix.ETIMEDOUT:
 		return nil
 	}
-	return fmt.Errorf("futex wait: %w", error(errno))
+	return futexError("wait", errno)
 }
 
 // FutexWake wakes at most n waiters of addr.
 func FutexWake(addr *atomic.Uint32, n int) error {
 	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(addr)), futexWake, uintptr(n), 0, 0, 0)
 	if errno != 0 {
-		return fmt.Errorf("futex wake: %w", error(errno))
+		return futexError("wake", errno)
 	}
 	return nil
+}
+
+// futexError says ErrFault where the word's page is gone.
+func futexError(step string, errno unix.Errno) error {
+	if errno == unix.EFAULT {
+		return fmt.Errorf("futex %s: %w", step, ErrFault)
+	}
+	return fmt.Errorf("futex %s: %w", step, error(errno))
 }
