@@ -58,6 +58,7 @@ func TestMain(m *testing.M) {
 	s, err := attach(os.Args[1])
 	if err == nil {
 		err = role(s)
+		runtime.KeepAlive(s) // the roles keep only what lies in it
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
