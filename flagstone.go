@@ -195,7 +195,9 @@ func (c *Cache) Table() *table.Table { return c.table }
 func (c *Cache) Get(dst, key []byte) (value []byte, ok bool, err error) {
 	c.pulse.beat()
 	v := c.view.Load()
-	value, ok, err = v.slab.Get(dst, key)
+	if value, ok, err = v.slab.Get(dst, key); ok {
+		return value, true, nil
+	}
 	for looks := 0; !ok && err == nil && c.stale(&v, &looks, &err); {
 		value, ok, err = v.slab.Get(dst, key)
 	}

@@ -64,7 +64,8 @@ func (sh *shard) peek(dst, k []byte, hash uint64, word uint32, guess int) int {
 		return -1
 	}
 	sh.cells.Read(dst[:length], off+headSize+uint64(len(k)))
-	moved := c.Version.Load() ^ version | named.Load() ^ slot | sh.head.Epoch.Load() ^ epoch | epoch&layout.EpochRebuilding
+	// The parentheses count: ^ binds no tighter than |.
+	moved := (c.Version.Load() ^ version) | (named.Load() ^ slot) | (sh.head.Epoch.Load() ^ epoch) | epoch&layout.EpochRebuilding
 	if moved != 0 || lru.Due(seen, sh.head.Turn.Load()) {
 		return -1
 	}
