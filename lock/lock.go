@@ -157,7 +157,7 @@ func (m *Mutex) unlessTaken(taken *bool) {
 // Consistent is false if what the lock guards needs repair before use: its owner
 // died, or an unlocker said so.
 func (m *Mutex) Lock(ctx context.Context) (consistent bool, err error) {
-	if err := m.queue.Acquire(ctx, 1); err != nil {
+	if err := m.enqueue(ctx); err != nil {
 		return false, fmt.Errorf("%w by this process: %w", ErrBusy, err)
 	}
 	taken := false
@@ -172,6 +172,18 @@ func (m *Mutex) Lock(ctx context.Context) (consistent bool, err error) {
 	consistent, err = m.wait(ctx)
 	taken = err == nil
 	return consistent, err
+}
+
+// enqueue takes this process's turn. It looks for a moment before it parks: most
+// turns, a hit's promotion above all, are over by then.
+func (m *Mutex) enqueue(ctx context.Context) error {
+	for range spins {
+		if err := ctx.Err(); err != nil || m.queue.TryAcquire(1) {
+			return err
+		}
+		shm.Pause()
+	}
+	return m.queue.Acquire(ctx, 1)
 }
 
 // wait is the slow way to the lock. The caller has this process's turn.

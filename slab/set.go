@@ -50,6 +50,9 @@ func (s *Slab) DeleteHash(ctx context.Context, hash uint64) (bool, error) {
 }
 
 func (s *Slab) remove(ctx context.Context, k key) (found bool, err error) {
+	if len(k.bytes) > int(s.geo.MaxKey) {
+		return false, s.usable()
+	}
 	sh := s.shardOf(k.hash)
 	err = s.update(ctx, sh, func() error {
 		n, at, err := sh.find(&k)

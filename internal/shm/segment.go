@@ -165,7 +165,7 @@ func (s *Segment) Close() error {
 	if s.heap != nil || s.closed.Swap(true) {
 		return nil
 	}
-	_, err := unix.MmapPtr(-1, 0, s.base, uintptr(s.size), unix.PROT_READ,
+	_, err := unix.MmapPtr(-1, 0, s.base, uintptr(s.size), closedProtection,
 		unix.MAP_FIXED|unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
 		return fmt.Errorf("%s: replace the mapping: %w", s.name, err)
