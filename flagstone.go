@@ -190,8 +190,9 @@ func (c *Cache) Table() *table.Table { return c.table }
 // was one. It takes no lock, waits for nobody, and does not allocate if dst has
 // room. A value is whole and not older than the last Set that returned before
 // Get began. If writers keep it from being sure within a bound it returns
-// ErrBusy; so it does while the key's shard is being rebuilt, some milliseconds
-// after the death of a process that was writing there.
+// ErrBusy; so it does while another process rebuilds the key's shard, some
+// milliseconds after the death of a process that was writing there. If that one
+// died in a rebuild itself, Get takes its lock and rebuilds the shard.
 func (c *Cache) Get(dst, key []byte) (value []byte, ok bool, err error) {
 	c.pulse.beat()
 	v := c.view.Load()

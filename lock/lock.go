@@ -23,8 +23,9 @@ import (
 )
 
 var (
-	// ErrBusy says that the context ended while another live process, or another
-	// goroutine of this one, held the lock. It wraps the context's error.
+	// ErrBusy says that the context ended before the lock was had: another live
+	// process or another goroutine of this one holds it, or there was no time from
+	// the start. It wraps the context's error.
 	ErrBusy = errors.New("lock is busy")
 	// ErrLost says that an unlocker found another owner in the word: this process
 	// was taken for dead. What it did under the lock is void and its handle must
@@ -158,7 +159,7 @@ func (m *Mutex) unlessTaken(taken *bool) {
 // died, or an unlocker said so.
 func (m *Mutex) Lock(ctx context.Context) (consistent bool, err error) {
 	if err := m.enqueue(ctx); err != nil {
-		return false, fmt.Errorf("%w by this process: %w", ErrBusy, err)
+		return false, fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	taken := false
 	defer m.unlessTaken(&taken)
@@ -177,9 +178,12 @@ func (m *Mutex) Lock(ctx context.Context) (consistent bool, err error) {
 // enqueue takes this process's turn. It looks for a moment before it parks: most
 // turns, a hit's promotion above all, are over by then.
 func (m *Mutex) enqueue(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	for range spins {
-		if err := ctx.Err(); err != nil || m.queue.TryAcquire(1) {
-			return err
+		if m.queue.TryAcquire(1) {
+			return nil
 		}
 		shm.Pause()
 	}

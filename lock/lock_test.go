@@ -274,7 +274,7 @@ func TestLock_ThiefDiesInTheRepair_NextSeesInconsistent(t *testing.T) {
 	}
 }
 
-// broken-designs 9: a region that is claimed again must not make its former
+// A region that is claimed again must not make its former
 // generation look alive, nor be robbed for it.
 func TestLock_RegionClaimedAgain_OnlyTheDeadGenerationIsRobbed(t *testing.T) {
 	w, g := heapWords(), newGraveyard()
@@ -292,7 +292,6 @@ func TestLock_RegionClaimedAgain_OnlyTheDeadGenerationIsRobbed(t *testing.T) {
 	mustUnlock(t, b)
 }
 
-// broken-designs 24.
 func TestLock_OwnTokenButNobodyHoldsIt_TakenOverAsInconsistent(t *testing.T) {
 	w, g := heapWords(), newGraveyard()
 	o := g.owner(3, 9) // panics if asked whether it is dead itself
@@ -438,3 +437,56 @@ func TestLock_HostileWords_TakenWithinTheContext(t *testing.T) {
 		}
 	}
 }
+
+func TestTrySteal_OnlyFromTheDead(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		word uint64
+		dead bool
+		want bool
+	}{
+		{"free", 0, true, false},
+		{"living owner", Token(1, 1), false, false},
+		{"dead owner", Token(1, 1) | layout.LockWaiters, true, true},
+		{"own token that nobody holds", Token(0, 1), false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var word atomic.Uint64
+			var futex atomic.Uint32
+			word.Store(c.word)
+			m := New(&word, &futex, verdict{Token(0, 1), c.dead}, new(Counters))
+			if got := m.TrySteal(); got != c.want {
+				t.Fatalf("got %v", got)
+			}
+			if !c.want {
+				if word.Load() != c.word {
+					t.Fatalf("word is %#x", word.Load())
+				}
+				return
+			}
+			if word.Load()&layout.LockInconsistent == 0 || ownerOf(word.Load()) != Token(0, 1) {
+				t.Fatalf("word is %#x", word.Load())
+			}
+			if m.TrySteal() { // this process's turn is taken
+				t.Fatal("stolen twice")
+			}
+			if err := m.Unlock(true); err != nil || word.Load() != 0 {
+				t.Fatal(err, word.Load())
+			}
+			m.Close()
+			word.Store(c.word)
+			if m.TrySteal() {
+				t.Fatal("stolen through a closed end")
+			}
+		})
+	}
+}
+
+// verdict is an Owner that calls all others dead, or alive.
+type verdict struct {
+	token uint64
+	dead  bool
+}
+
+func (v verdict) Token() uint64    { return v.token }
+func (v verdict) Dead(uint64) bool { return v.dead }

@@ -90,7 +90,7 @@ func TestProcesses_OwnerStopped_OthersBusyAndItGoesOn(t *testing.T) {
 	mustUnlock(t, m)
 }
 
-// broken-designs 23: goroutines that hand the lock on to each other inside one
+// Goroutines that hand the lock on to each other inside one
 // process must not starve another process.
 func TestProcesses_OneHammersWithManyGoroutines_OtherGetsItsTurn(t *testing.T) {
 	dir, w := newDomain(t)

@@ -422,7 +422,7 @@ func TestFault_FileTruncated_ErrorAndProcessLives(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// The file grows back, empty: broken-designs 13, the shard was left half done
+	// The file grows back, empty: the shard was left half done
 	// and is rebuilt.
 	if err := f.Truncate(size); err != nil {
 		t.Fatal(err)

@@ -271,7 +271,7 @@ func TestOpen_FileShorterOrLonger_SaysSo(t *testing.T) {
 	}
 }
 
-// broken-designs 24: the geometry is not read again after Open.
+// The geometry is not read again after Open.
 func TestGeometry_HeaderOverwrittenAfterOpen_NoEffect(t *testing.T) {
 	seg := newSegment(t, Options{Entries: 100, Shards: 2})
 	w := newWorld()

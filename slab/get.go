@@ -25,7 +25,8 @@ const patience = 64
 // was one. It takes no lock, waits for nobody and does not allocate if dst has
 // room. A value is never torn, and never older than the last Set that returned
 // before Get began. If writers or a rebuild keep it from being sure within its
-// bound it tries the lock once, and else returns ErrBusy.
+// bound it tries the lock once, also if its owner is dead, in which case it
+// rebuilds the shard, and else returns ErrBusy.
 func (s *Slab) Get(dst, k []byte) (value []byte, ok bool, err error) {
 	hash := s.HashOf(k)
 	sh := s.shardOf(hash)
@@ -54,10 +55,11 @@ func (s *Slab) get(dst []byte, k key) (value []byte, ok bool, err error) {
 
 // lookup is get without protection from faults.
 func (s *Slab) lookup(dst []byte, k *key) (value []byte, ok bool, err error) {
+	sh := s.shardOf(k.hash)
 	if len(k.bytes) > int(s.geo.MaxKey) {
+		shm.Increment(&sh.misses)
 		return dst, false, s.usable()
 	}
-	sh := s.shardOf(k.hash)
 	value, found := sh.read(dst, k)
 	if found == unsure {
 		value, found, err = sh.readLocked(dst, k)
@@ -165,6 +167,9 @@ func (sh *shard) expired(expiry uint64) bool {
 // promote moves the record to the front of the order if the lock is free; if it
 // is not, a later hit will. A shard that needs repair is left to its next writer.
 func (sh *shard) promote(c *layout.CellHeader, n uint32, version uint64) {
+	if sh.slab.lost.Load() {
+		return
+	}
 	switch ok, consistent := sh.mutex.TryLock(); {
 	case ok && !consistent:
 		_ = sh.mutex.Unlock(false)
@@ -180,6 +185,9 @@ func (sh *shard) promote(c *layout.CellHeader, n uint32, version uint64) {
 
 // readLocked is the lookup's last resort.
 func (sh *shard) readLocked(dst []byte, k *key) (out []byte, found verdict, err error) {
+	if sh.slab.lost.Load() {
+		return dst, miss, ErrLost
+	}
 	out, found, err = dst, miss, ErrBusy
 	ok, consistent := sh.mutex.TryLock()
 	if !ok { // died in a rebuild: without this, who only reads would be stuck for good

@@ -169,7 +169,7 @@ type aloneMember struct{ *member }
 
 func (m aloneMember) Dead(token uint64) bool { return token != m.token }
 
-// broken-designs 24: lock words of no region, of a region that is out of range,
+// Lock words of no region, of a region that is out of range,
 // of oneself though one does not hold the lock, and with unknown flags.
 func TestHostile_LockWords_TakenOverAndRebuilt(t *testing.T) {
 	seg := newSegment(t, Options{Entries: 60, Shards: 1})
@@ -200,7 +200,7 @@ func TestHostile_LockWords_TakenOverAndRebuilt(t *testing.T) {
 	sound(t, s)
 }
 
-// broken-designs 24: a cell on the free list that is not marked as free.
+// A cell on the free list that is not marked as free.
 func TestHostile_FreeListNamesLiveCell_RecordSurvives(t *testing.T) {
 	s, _ := newSlab(t, Options{Entries: 60, Shards: 1})
 	for i := range uint64(20) {
@@ -228,4 +228,25 @@ func TestHostile_FreeListNamesLiveCell_RecordSurvives(t *testing.T) {
 		}
 		sound(t, s)
 	}
+}
+
+func TestScan_LinksInACircle_RepairedNotRepeated(t *testing.T) {
+	s, _ := newSlab(t, Options{Entries: 2000, Shards: 1, MaxKey: 16, MaxValue: 4096})
+	k := key16(1)
+	if err := s.Set(bg, k, make([]byte, 4000), 0); err != nil {
+		t.Fatal(err)
+	}
+	sh := &s.shards[0]
+	b := sh.bucketAt(sh.bucketOffset(s.HashOf(k)))
+	circle, _ := sh.overflow(1)
+	for i := range b.Slots {
+		circle.Slots[i].Store(b.Slots[i].Load())
+	}
+	circle.Link.Store(1)
+	b.Link.Store(1)
+	seen := 0
+	if err := s.Scan(bg, func(Record) bool { seen++; return true }); err != nil || seen != 1 {
+		t.Fatalf("%d records, %v", seen, err)
+	}
+	sound(t, s)
 }

@@ -225,7 +225,7 @@ func twoHandles(t *testing.T, o Options) (old, young *Slab) {
 	return old, young
 }
 
-// broken-designs 1, 2 and 3: slot reuse hides a key, a value is seen before its
+// Slot reuse hides a key, a value is seen before its
 // slot is stored, freeing tears chained values.
 func TestRace_HotKeysOverFewCells_NeverMissedTornOrOlder(t *testing.T) {
 	for _, keys := range []uint64{1, 3} {
@@ -242,7 +242,7 @@ func TestRace_HotKeysOverFewCells_NeverMissedTornOrOlder(t *testing.T) {
 	}
 }
 
-// broken-designs 4 and 17: rebuilds and scans between lookups of keys that stay.
+// Rebuilds and scans between lookups of keys that stay.
 func TestRace_RebuildEvictDeleteScan_KeysThatStayAreThere(t *testing.T) {
 	old, young := twoHandles(t, Options{Entries: 200, Shards: 2, MaxValue: 400})
 	const stay = 24

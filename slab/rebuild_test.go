@@ -151,7 +151,7 @@ func TestSet_DiesAfterAnyStep_OldOrNewValueAndSound(t *testing.T) {
 	}
 }
 
-// broken-designs 8, for one slab: a hidden cell must not revive a deleted key.
+// For one slab: a hidden cell must not revive a deleted key.
 func TestDelete_AfterWriterDiedWithHiddenCell_KeyStaysGone(t *testing.T) {
 	victim, other, dying, _ := trio(t, Options{Entries: 50, Shards: 1})
 	for _, k := range []string{"a", "b"} {
@@ -201,7 +201,7 @@ func TestDelete_DiesAfterAnyStep_KeyIsGone(t *testing.T) {
 	}
 }
 
-// broken-designs 5: counters written anew let versions come back.
+// Counters written anew let versions come back.
 func TestRebuild_NeverLowersSequenceOrEpoch(t *testing.T) {
 	s, _ := newSlab(t, Options{Entries: 50, Shards: 1})
 	sh := &s.shards[0]
@@ -292,7 +292,7 @@ func TestGet_EpochLeftOdd_ReaderRebuildsOrSaysBusy(t *testing.T) {
 	sound(t, s)
 }
 
-// broken-designs 13: a living process that leaves an operation half done.
+// A living process that leaves an operation half done.
 func TestUpdate_PanicUnderTheLock_NextTakerRebuilds(t *testing.T) {
 	s, _ := newSlab(t, Options{Entries: 50, Shards: 1})
 	if err := s.Set(bg, []byte("k"), []byte("v"), 0); err != nil {
@@ -317,7 +317,7 @@ func TestUpdate_PanicUnderTheLock_NextTakerRebuilds(t *testing.T) {
 	sound(t, s)
 }
 
-// broken-designs 13: the same for an operation that fails twice.
+// The same for an operation that fails twice.
 func TestUpdate_StillBrokenAfterRebuild_CorruptAndNextTakerRebuilds(t *testing.T) {
 	s, _ := newSlab(t, Options{Entries: 50, Shards: 1})
 	if err := s.Set(bg, []byte("k"), []byte("v"), 0); err != nil {
@@ -393,7 +393,7 @@ func (s *Slab) place(placed uint64) uint64 {
 	return x ^ s.seed
 }
 
-// broken-designs 18: the empty slot is cell 0 with tag 0.
+// The empty slot is cell 0 with tag 0.
 func TestIndex_TagZero_IsNoEmptySlot(t *testing.T) {
 	s, _ := newSlab(t, Options{Entries: 100, Shards: 1})
 	for i := range uint64(20) { // one bucket, tag 0
@@ -501,5 +501,29 @@ func TestIndex_OverflowUsedUp_RebuildPacksTheChains(t *testing.T) {
 		if _, ok, err := s.GetHash(nil, hash(k[0], k[1])); !ok || err != nil {
 			t.Fatal(k, ok, err)
 		}
+	}
+}
+
+func TestGet_RebuilderDead_ReaderTakesOverAndRepairs(t *testing.T) {
+	w := newWorld()
+	seg := newSegment(t, Options{Entries: 100, Shards: 1})
+	victim := w.member(0)
+	dying, reader := open(t, seg, victim), open(t, seg, w.member(1))
+	if err := dying.Set(bg, []byte("k"), []byte("v"), 0); err != nil {
+		t.Fatal(err)
+	}
+	sh := &dying.shards[0]
+	if _, err := sh.mutex.Lock(bg); err != nil {
+		t.Fatal(err)
+	}
+	sh.head.Epoch.Store(sh.head.Epoch.Load() | layout.EpochRebuilding)
+	if _, _, err := reader.Get(nil, []byte("k")); !errors.Is(err, ErrBusy) {
+		t.Fatalf("while the rebuilder lives: %v", err)
+	}
+	w.kill(victim)
+	mustGet(t, reader, []byte("k"), "v")
+	sound(t, reader)
+	if st, err := reader.Stats(); err != nil || st.LockTaken != 1 || st.Rebuilds != 1 {
+		t.Fatalf("%+v, %v", st, err)
 	}
 }

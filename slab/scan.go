@@ -62,10 +62,11 @@ func (sh *shard) scanChain(ctx context.Context, bucket uint64, page *scanPage) (
 		}
 	}
 	return sh.slab.update(ctx, sh, func() error {
-		if done, err := sh.tryChain(bucket, page); !done {
-			return sh.brokenf("bucket %d changes under the lock: %v", bucket, err)
+		done, err := sh.tryChain(bucket, page)
+		if err == nil && !done {
+			err = sh.brokenf("bucket %d changes under the lock", bucket)
 		}
-		return nil
+		return err
 	})
 }
 

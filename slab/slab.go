@@ -149,7 +149,9 @@ func (sh *shard) locked(consistent bool, change func() error) (err error) {
 			consistent = false
 		}
 		if e := sh.mutex.Unlock(consistent); e != nil && err == nil {
-			sh.slab.lost.Store(sh.slab.lost.Load() || errors.Is(e, ErrLost))
+			if errors.Is(e, ErrLost) {
+				sh.slab.lost.Store(true)
+			}
 			err = fmt.Errorf("shard %d: %w", sh.number, e)
 		}
 	}()

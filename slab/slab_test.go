@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
 func TestSlab_SetGetDelete_AnyBytes(t *testing.T) {
@@ -199,4 +201,12 @@ func TestSlab_GetSet_AllocateNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { _, _, _ = s.Get(dst, k) }); n != 0 {
 		t.Errorf("Get: %v allocations", n)
 	}
+}
+
+func TestGet_KeyOfAnotherKindsLength_Misses(t *testing.T) {
+	s, _ := newSlab(t, Options{Entries: 10, CellSize: layout.MaxCellSize, MaxKey: layout.MaxKeyLength})
+	if err := s.SetHash(bg, 7, []byte("v"), 0); err != nil {
+		t.Fatal(err)
+	}
+	mustMiss(t, s, make([]byte, 1<<16+8))
 }

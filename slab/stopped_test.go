@@ -80,7 +80,7 @@ func (c *scene) wholeLookup(dst []byte, hash uint64) ([]byte, bool, error) {
 	return c.get(dst, c.hashKey(hash, &buf))
 }
 
-// broken-designs 1 to 4: slot reuse, a value seen before its slot is stored, freed
+// Slot reuse, a value seen before its slot is stored, freed
 // cells, rebuilds.
 func TestStopped_ReaderAnywhere_NeverMissesTearsOrGoesBack(t *testing.T) {
 	dir, _, _ := newFileSegment(t, Options{Entries: 100, Shards: 1, MaxValue: 400})

@@ -2,6 +2,7 @@ package table
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -27,6 +28,8 @@ func TestReap_AnotherGoroutineReaping_WaitsItsTurn(t *testing.T) {
 
 	state := func() uint32 { return uint32(reaper.regionAt(dead).State.Load()) }
 	reaper.reaping.Lock() // a goroutine is reaping
+	finish := sync.OnceFunc(reaper.reaping.Unlock)
+	defer finish()
 	reaped := make(chan int)
 	go func() {
 		n, err := reaper.Reap()
@@ -41,7 +44,7 @@ func TestReap_AnotherGoroutineReaping_WaitsItsTurn(t *testing.T) {
 			t.Fatalf("reaped while another goroutine was at it: state %d", s)
 		}
 	}
-	reaper.reaping.Unlock()
+	finish()
 	if n := <-reaped; n != 1 || state() != layout.RegionFree {
 		t.Fatalf("reaped %d, state %d", n, state())
 	}

@@ -73,7 +73,7 @@ func (t *Table) claim(ctx context.Context) error {
 	n := int(t.header.Regions)
 	start := rand.IntN(n)
 	for attempt := range readAttempts {
-		changing := attempt == 0 // hands: somebody leaves, reaps or claims; once more in any case
+		changing := attempt == 0 // somebody is leaving, reaping or claiming; look twice in any case
 		for k := range 2 * n {
 			i := (start + k) % n
 			state := uint32(t.regionAt(i).State.Load())

@@ -23,8 +23,8 @@ type Options struct {
 	// Name is 1 to 64 of A-Z a-z 0-9 . _ - and does not start with a dot.
 	Name string
 	// Group shares the domain with the group of its directory: directories get
-	// mode 0770 and files 0660 instead of 0700 and 0600, and the owner may be any
-	// member. All who open a domain have to agree.
+	// mode 0770 with the set-group-id bit and files 0660, instead of 0700 and 0600,
+	// and the owner may be any member. All who open a domain have to agree.
 	Group bool
 	// MustExist returns ErrNotFound instead of making a domain.
 	MustExist bool

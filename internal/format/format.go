@@ -43,6 +43,7 @@ type Error struct {
 	Err         error // one of the sentinels above
 }
 
+// Error names file, field and both values.
 func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %v: %s is %#x, want %#x", e.File, e.Err, e.Field, e.Got, e.Want)
 }

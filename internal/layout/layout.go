@@ -80,7 +80,7 @@ const (
 
 // Entry kinds (Entry.Kind).
 const (
-	KindNone        = 0       // no kind
+	KindNone        = 0       // no kind; reserved
 	KindSlab        = 1       // a slab as this document describes it
 	KindApplication = 0x10000 // the first of the kinds that applications number as they like; kinds in between are reserved
 )
@@ -133,14 +133,14 @@ const (
 	RecencyStampShift = 16     // last use: domain time in milliseconds, 48 bits
 	RecencyTurnShift  = 2      // the shard's turn when the record last went to the front, 14 bits
 	RecencyTurnMask   = 0x3fff // turns are compared modulo this plus one
-	RecencyCountMask  = 3      // use count of the s3fifo order
+	RecencyCountMask  = 3      // reserved, 0: use count of the s3fifo order
 )
 
 // Other packed words.
 const (
 	SlotTagShift         = 32             // an index slot is tag << 32 | cell; 0 is empty
 	ExpiryMask           = 0xffffffffffff // wall time in milliseconds since 1970, 48 bits; 0 is never
-	ExpiryStaleShift     = 48             // 16 bits: seconds beyond expiry during which the value may be served as stale
+	ExpiryStaleShift     = 48             // reserved, 0: 16 bits, seconds beyond expiry during which the value may be served as stale
 	KeyLengthMask        = 0xffff         // low 16 bits of CellHeader.KeyFlags
 	KeyFlagsShift        = 16             // record flags, 16 bits
 	FlagHashKey          = 1              // the key is the application's own hash, 8 bytes little-endian

@@ -158,8 +158,8 @@ func (s *Segment) Window() Window { return Window{s.base, s.size} }
 // own. It must not be used after Close, and the segment must be kept reachable.
 func (s *Segment) Bytes() []byte { return unsafe.Slice((*byte)(s.base), s.size) }
 
-// Close gives the memory back at once without unmapping: read-only zeros take
-// its place, so that a reader that is still inside finds empty words instead of
+// Close gives the memory back at once without unmapping: zeros, read-only except in
+// race builds, take its place, so that a reader that is still inside finds empty words instead of
 // a fault. The address range goes when the segment is no longer reachable.
 func (s *Segment) Close() error {
 	if s.heap != nil || s.closed.Swap(true) {
