@@ -178,8 +178,7 @@ func (c *Cache) shut() error {
 
 // Destroy removes the cache of that name and its files. Open handles say
 // ErrDestroyed from then on, except for lookups that hit what they still map; the
-// name is free at once. It returns ErrNotFound if
-// there is none.
+// name is free at once. It returns ErrNotFound if there is none.
 func Destroy(ctx context.Context, dir, name string) error { return table.Destroy(ctx, dir, name) }
 
 // Table returns the control segment's handle, which lives as long as the cache:
@@ -238,8 +237,8 @@ const NoExpiry time.Duration = 0
 
 // Set stores value under key in place of any earlier one. After ttl, counted in
 // milliseconds of wall time and rounded up, the value is a miss, at the clock's
-// next tick of 10 ms; NoExpiry is never. The value is visible to all processes when Set returns, and stays so if
-// this process dies then. It waits for the lock of the key's shard until ctx ends
+// next tick of 10 ms; NoExpiry is never. The value is visible to all processes
+// when Set returns, and stays so if this process dies then. It waits for the lock of the key's shard until ctx ends
 // (ErrBusy): some milliseconds and a rebuild if its owner died. If the shard is
 // full, others are evicted, or Set returns ErrFull. It returns ErrKeyTooLong and
 // ErrValueTooLong for what the cache was not made for, ErrTTL for a negative ttl.
@@ -308,9 +307,10 @@ type Pair struct {
 // unused for longest first, and returns their hashes in that order: HashOf of the
 // key, or the application's own. It never removes one used more recently; one
 // used at most 30 ms earlier than that may stay. (Where no process could run for
-// longer than that, stamps lie behind by as much.) It looks at every record without a lock,
-// some milliseconds per million, and locks a shard for at most 64 removals at a
-// time, waiting until ctx ends. On an error it returns what it had removed.
+// longer than that, stamps lie behind by as much.) It looks at every record
+// without a lock, some milliseconds per million, and locks a shard for at most 64
+// removals at a time, waiting until ctx ends. On an error it returns what it had
+// removed.
 func (c *Cache) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {
 	v, cutoff, err := c.cutoff(olderThan)
 	if err != nil {

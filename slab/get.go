@@ -172,7 +172,7 @@ func (sh *shard) promote(c *layout.CellHeader, n uint32, version uint64) {
 	}
 	switch ok, consistent := sh.mutex.TryLock(); {
 	case ok && !consistent:
-		_ = sh.mutex.Unlock(false)
+		_ = sh.unlock(false) // the hit stands; if the lock is lost, later operations say so
 	case ok:
 		_ = sh.locked(true, func() error {
 			if c.Version.Load() != version {

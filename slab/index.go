@@ -35,8 +35,8 @@ type place struct {
 func (p place) word() uint64   { return p.bucket.Slots[p.slot].Load() }
 func (p place) store(w uint64) { p.bucket.Slots[p.slot].Store(w) } // pairs with the loads of readers
 
-// slots yields the slots of a hash's chain. It needs the lock. It ends with
-// false where a link leads nowhere.
+// slots visits the slots of a hash's chain, under the lock, until visit returns
+// false. A link that leads nowhere, or in a circle, is an error.
 func (sh *shard) slots(hash uint64, visit func(p place) (goOn bool)) error {
 	b := sh.bucketAt(sh.bucketOffset(hash))
 	for range sh.overflows + 1 {

@@ -143,10 +143,6 @@ func (sh *shard) survivor(n uint32, version uint64, used []bool) (r survivor, ok
 		version: version, stamp: lru.Stamp(c.Recency.Load()), flags: flags, cell: n,
 		cells: uint32(sh.slab.geo.cellsFor(keyLen + valueLen)), bytes: keyLen + valueLen,
 	}
-	if r.key, ok = sh.appendBytes(nil, n, version, 0, keyLen); !ok {
-		return r, false
-	}
-	r.hash = sh.slab.rehash(r.key, flags)
 	used[n] = true
 	next := c.Chain.Load()
 	for i := range r.cells - 1 {
@@ -157,6 +153,12 @@ func (sh *shard) survivor(n uint32, version uint64, used []bool) (r survivor, ok
 		used[next] = true
 		next = sh.tail(next).Chain.Load()
 	}
+	// Only now, when no cell can count twice: all keys together fit the shard.
+	if r.key, ok = sh.appendBytes(nil, n, version, 0, keyLen); !ok {
+		sh.unmark(used, n, r.cells-1)
+		return r, false
+	}
+	r.hash = sh.slab.rehash(r.key, flags)
 	return r, true
 }
 

@@ -527,3 +527,19 @@ func TestGet_RebuilderDead_ReaderTakesOverAndRepairs(t *testing.T) {
 		t.Fatalf("%+v, %v", st, err)
 	}
 }
+
+// An operation that failed for a reason of its own must not hide that the lock
+// was taken away meanwhile.
+func TestUpdate_RobbedWhileItFails_HandleIsLost(t *testing.T) {
+	s, w := newSlab(t, Options{Entries: 10, Shards: 1})
+	err := s.update(bg, &s.shards[0], func() error {
+		s.shards[0].head.Lock.Store(w.member(1).token)
+		return ErrFull
+	})
+	if !errors.Is(err, ErrFull) || !errors.Is(err, ErrLost) {
+		t.Fatalf("got %v", err)
+	}
+	if err := s.Set(bg, []byte("k"), nil, 0); !errors.Is(err, ErrLost) {
+		t.Fatalf("a lost handle sets: %v", err)
+	}
+}

@@ -148,11 +148,8 @@ func (sh *shard) locked(consistent bool, change func() error) (err error) {
 			sh.abandon()
 			consistent = false
 		}
-		if e := sh.mutex.Unlock(consistent); e != nil && err == nil {
-			if errors.Is(e, ErrLost) {
-				sh.slab.lost.Store(true)
-			}
-			err = fmt.Errorf("shard %d: %w", sh.number, e)
+		if e := sh.unlock(consistent); e != nil {
+			err = errors.Join(err, e)
 		}
 	}()
 	if !consistent {
@@ -170,6 +167,18 @@ func (sh *shard) locked(consistent bool, change func() error) (err error) {
 	}
 	finished = true
 	return err
+}
+
+// unlock leaves the lock. If it was taken away the whole handle is lost.
+func (sh *shard) unlock(consistent bool) error {
+	err := sh.mutex.Unlock(consistent)
+	if errors.Is(err, ErrLost) {
+		sh.slab.lost.Store(true)
+	}
+	if err != nil {
+		return fmt.Errorf("shard %d: %w", sh.number, err)
+	}
+	return nil
 }
 
 // errBroken says that the shard's words contradict each other: rebuild it.

@@ -5,6 +5,7 @@ package rules
 import (
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io/fs"
 	"path"
 	"path/filepath"
@@ -139,7 +140,7 @@ func TestImports_DependenciesHaveTheirPlace(t *testing.T) {
 
 func TestUnsafe_HasOneHome(t *testing.T) {
 	imports(t, func(file, _, imported string, test bool) {
-		if imported == "unsafe" && !mayBeUnsafe(file) {
+		if imported == types.Unsafe.Path() && !mayBeUnsafe(file) {
 			t.Errorf("%s imports unsafe", file)
 		}
 		if imported == "C" {
