@@ -43,8 +43,8 @@ var golden = []struct {
 	{144, []byte{0, 0x20}, "ShardStride 8192"},
 	{152, []byte{0, 0x02}, "IndexOffset 512"},
 	{160, []byte{0, 0x10}, "CellOffset 4096"},
-	{168, []byte{9}, "Created"},
-	{192, []byte{1}, "Ready"},
+	{184, []byte{9}, "Created"},
+	{256, []byte{1}, "Ready"},
 
 	{4096 + 0, []byte{0}, "Lock: free"},
 	{4096 + 64, []byte{0}, "Epoch"},
@@ -111,7 +111,7 @@ func TestSlab_Golden(t *testing.T) {
 	got := seg.Window().Append(nil, 0, g.FileSize())
 	// Two words follow from others: the layout's fingerprint, and the checksum.
 	copy(want[40:48], got[40:48])
-	copy(want[176:184], got[176:184])
+	copy(want[192:200], got[192:200])
 	// The slots: tag and cell, in the buckets that the hashes choose.
 	for cell, k := range []string{"a", "key"} {
 		h := s.HashOf([]byte(k))

@@ -8,7 +8,7 @@ import "sync/atomic"
 const (
 	Major       = 0
 	Minor       = 0
-	Fingerprint = 0x7558fe896bc19b3c
+	Fingerprint = 0xa493921bc1768dd8
 )
 
 // File identification.
@@ -35,6 +35,8 @@ const (
 	MaxShardCells  = 0x7ffffffe // most cells of a shard
 	MaxKeyLength   = 65535      // longest key, in bytes
 	MaxValueLength = 1073741824 // longest value that a slab may be made for, in bytes
+	LeastMaxValue  = 40         // a slab's MaxValue is at least this, so that claims fit
+	MaxStampMillis = 3600000    // largest StampMillis of a slab
 	NameLength     = 32         // longest name of a directory entry, in bytes
 )
 
@@ -133,18 +135,21 @@ const (
 	RecencyStampShift = 16     // last use: domain time in milliseconds, 48 bits
 	RecencyTurnShift  = 2      // the shard's turn when the record last went to the front, 14 bits
 	RecencyTurnMask   = 0x3fff // turns are compared modulo this plus one
-	RecencyCountMask  = 3      // reserved, 0: use count of the s3fifo order
+	RecencyCountMask  = 3      // use count of the s3fifo order; 0 in the lru order
 )
 
 // Other packed words.
 const (
 	SlotTagShift         = 32             // an index slot is tag << 32 | cell; 0 is empty
 	ExpiryMask           = 0xffffffffffff // wall time in milliseconds since 1970, 48 bits; 0 is never
-	ExpiryStaleShift     = 48             // reserved, 0: 16 bits, seconds beyond expiry during which the value may be served as stale
+	ExpiryStaleShift     = 48             // 16 bits: seconds beyond expiry during which the value may be served as stale while somebody loads a new one
 	KeyLengthMask        = 0xffff         // low 16 bits of CellHeader.KeyFlags
 	KeyFlagsShift        = 16             // record flags, 16 bits
 	FlagHashKey          = 1              // the key is the application's own hash, 8 bytes little-endian
-	FlagClaim            = 2              // reserved: the value is a loader's claim; readers see a miss
+	FlagClaim            = 2              // the record is a claim on the key that its other flags and bytes name; lookups of that key pass it by
+	FlagNamespace        = 4              // the key is the name of a namespace, the value its id, 8 bytes little-endian
+	FlagScoped           = 8              // the key begins with the id of a namespace, 8 bytes little-endian
+	QueueSmall           = 0x80000000     // bit of CellHeader.Prev: in the s3fifo order the record stands in the small queue
 	EpochRebuilding      = 1              // bit 0 of the epoch word: a rebuild is running or was abandoned
 	EpochRebuildMask     = 0xffffffff     // bit 0 and the rebuild count; the upper half counts removals below tier 0
 	StateGenerationShift = 32             // generation in Region.State and Entry.State
@@ -155,10 +160,13 @@ const (
 // Orders and policies.
 const (
 	OrderLRU         = 1  // list in order of use, promoted at most once per turn
-	OrderS3FIFO      = 2  // reserved
+	OrderS3FIFO      = 2  // a small and a main queue, use counts, ghosts of what left the small queue
 	FullEvict        = 0  // a full shard evicts by its order
 	FullRefuse       = 1  // a full shard refuses new keys
 	TurnsPerLap      = 10 // a shard's turn advances once per cells / TurnsPerLap records written
+	SmallShare       = 10 // the small queue holds one of so many cells
+	GhostWays        = 8  // fingerprints of 16 bits in a ghost bucket
+	RelinkLimit      = 32 // records that one eviction in the s3fifo order moves at most
 	SlotsPerBucket   = 7  // slots of an index bucket, before its link
 	RecordsPerBucket = 4  // cells per index bucket, for which a shard's bucket count is chosen
 )
@@ -170,12 +178,32 @@ const (
 	ClockLeapMillis  = 10000 // a clock word further ahead than this is garbage and is set back
 )
 
-// Counters of a region (indices of Region.Counters).
+// Claim, the value of a record with FlagClaim (byte offsets; 64-bit little-endian words, then text).
 const (
-	CounterHits      = 0 // lookups answered with a value
-	CounterMisses    = 1 // lookups answered with a miss
-	CounterLockWaits = 2 // locks that were not free at the first try
-	CounterSteals    = 3 // locks taken from the dead
+	ClaimState    = 0  // ClaimLoading or ClaimFailed
+	ClaimOwner    = 8  // the loader's token, as in a lock word without flags
+	ClaimDeadline = 16 // domain time in milliseconds; from then on anybody may take the claim over
+	ClaimEnded    = 24 // failed: the version of the claim that this ends; its waiters get the error
+	ClaimUntil    = 32 // failed: wall time in milliseconds until which everybody gets the error; 0 is nobody else
+	ClaimText     = 40 // failed: the error's text, to the end of the value
+	ClaimLoading  = 1  // state: the owner computes the value
+	ClaimFailed   = 2  // state: the owner could not
+)
+
+// Counters of a region (indices of Region.Counters and ControlHeader.Totals).
+const (
+	CounterHits       = 0  // lookups answered with a value
+	CounterMisses     = 1  // lookups answered with a miss
+	CounterLockWaits  = 2  // locks that were not free at the first try
+	CounterSteals     = 3  // locks taken from the dead
+	CounterSets       = 4  // records written
+	CounterDeletes    = 5  // deletions that found a record
+	CounterLoads      = 6  // values computed under a claim
+	CounterLoadErrors = 7  // computations that failed
+	CounterLoadWaits  = 8  // lookups that waited for another's computation
+	CounterStale      = 9  // lookups answered with an expired value while another computed
+	CounterRefused    = 10 // computed values that were not stored: the claim was lost, or there was no room
+	CounterRebuilds   = 11 // shards rebuilt by the process
 )
 
 // SizeControlHeader is the size of a ControlHeader in bytes.
@@ -212,7 +240,9 @@ type ControlHeader struct {
 	_            [56]byte
 	WallClock    atomic.Uint64 // 320: wall time in milliseconds since 1970 (any, seq-cst CAS)
 	DomainClock  atomic.Uint64 // 328: the kernel's monotonic time in milliseconds plus one (any, seq-cst CAS)
-	_            [3760]byte
+	_            [48]byte
+	Totals       [32]atomic.Uint64 // 384: sums of the counters of regions that are no more (leavers, reapers, seq-cst add)
+	_            [3456]byte
 }
 
 // ControlHeaderChecksummed is how many bytes of a ControlHeader its checksum covers: those before it.
@@ -299,22 +329,25 @@ type SlabHeader struct {
 	MaxKey       atomic.Uint32    // 108: longest key in bytes (creator, before READY)
 	MaxValue     atomic.Uint32    // 112: longest value in bytes (creator, before READY)
 	Reserve      atomic.Uint32    // 116: cells of the largest record; so many stay free for replacing (creator, before READY)
-	Order        atomic.Uint32    // 120: OrderLRU (creator, before READY)
+	Order        atomic.Uint32    // 120: OrderLRU or OrderS3FIFO (creator, before READY)
 	Full         atomic.Uint32    // 124: FullEvict or FullRefuse (creator, before READY)
 	Capacity     atomic.Uint64    // 128: one-cell records that fit before the first eviction or refusal (creator, before READY)
 	ShardOffset  atomic.Uint64    // 136: where shard 0 starts in the file (creator, before READY)
 	ShardStride  atomic.Uint64    // 144: bytes from one shard to the next (creator, before READY)
 	IndexOffset  atomic.Uint64    // 152: where the buckets start in a shard; the overflow buckets follow them (creator, before READY)
 	CellOffset   atomic.Uint64    // 160: where cell 1 starts in a shard (creator, before READY)
-	Created      atomic.Uint64    // 168: wall time in milliseconds (creator, before READY)
-	Checksum     atomic.Uint64    // 176: XXH3-64 of bytes 0 to 175 (creator, before READY)
-	_            [8]byte
-	Ready        atomic.Uint64 // 192: 1 when every other field is valid (creator, release, last)
-	_            [3896]byte
+	GhostOffset  atomic.Uint64    // 168: where the ghosts start in a shard, between overflow buckets and cells (creator, before READY)
+	Ghosts       atomic.Uint32    // 176: ghost buckets per shard; 0 in the lru order (creator, before READY)
+	StampMillis  atomic.Uint32    // 180: a hit stamps a record only if its stamp is older than this (creator, before READY)
+	Created      atomic.Uint64    // 184: wall time in milliseconds (creator, before READY)
+	Checksum     atomic.Uint64    // 192: XXH3-64 of bytes 0 to 191 (creator, before READY)
+	_            [56]byte
+	Ready        atomic.Uint64 // 256: 1 when every other field is valid (creator, release, last)
+	_            [3832]byte
 }
 
 // SlabHeaderChecksummed is how many bytes of a SlabHeader its checksum covers: those before it.
-const SlabHeaderChecksummed = 176
+const SlabHeaderChecksummed = 192
 
 // SizeShard is the size of a Shard in bytes.
 const SizeShard = 512
@@ -337,7 +370,10 @@ type Shard struct {
 	Front         atomic.Uint32 // 160: most recently used record of the list (lock holder, under the lock)
 	Back          atomic.Uint32 // 164: least recently used record of the list (lock holder, under the lock)
 	TurnLeft      atomic.Uint32 // 168: records to be written before the turn advances (lock holder, under the lock)
-	_             [20]byte
+	SmallFront    atomic.Uint32 // 172: s3fifo: newest record of the small queue; Front and Back are the main queue's (lock holder, under the lock)
+	SmallBack     atomic.Uint32 // 176: s3fifo: oldest record of the small queue (lock holder, under the lock)
+	SmallCount    atomic.Uint32 // 180: s3fifo: records in the small queue (lock holder, under the lock)
+	_             [8]byte
 	Bytes         atomic.Uint64 // 192: key and value bytes of the records (lock holder, under the lock)
 	Sets          atomic.Uint64 // 200: records written (lock holder, under the lock)
 	Deletes       atomic.Uint64 // 208: records deleted (lock holder, under the lock)
@@ -346,7 +382,11 @@ type Shard struct {
 	Rebuilds      atomic.Uint64 // 232: rebuilds completed (lock holder, under the lock)
 	Steals        atomic.Uint64 // 240: times the lock was taken from the dead (lock holder, under the lock)
 	Dropped       atomic.Uint64 // 248: records given up by rebuilds as damaged (lock holder, under the lock)
-	_             [256]byte
+	EvictedTag    atomic.Uint64 // 256: records evicted by their tag (lock holder, under the lock)
+	Cleared       atomic.Uint64 // 264: records removed by Clear (lock holder, under the lock)
+	AgeSum        atomic.Uint64 // 272: milliseconds since their last use, of all records evicted to make room (lock holder, under the lock)
+	AgeLast       atomic.Uint64 // 280: milliseconds since its last use, of the record last evicted to make room (lock holder, under the lock)
+	_             [224]byte
 }
 
 // SizeBucket is the size of a Bucket in bytes.
@@ -365,13 +405,13 @@ const SizeCellHeader = 48
 type CellHeader struct {
 	Version     atomic.Uint64 // 0: state of the cell and version of the record (lock holder, seq-cst store)
 	Recency     atomic.Uint64 // 8: last use, turn, count (lock holder, readers, seq-cst CAS)
-	Prev        atomic.Uint32 // 16: neighbour towards the front (lock holder, under the lock)
+	Prev        atomic.Uint32 // 16: neighbour towards the front, and QueueSmall (lock holder, under the lock)
 	Next        atomic.Uint32 // 20: neighbour towards the back (lock holder, under the lock)
-	Expiry      atomic.Uint64 // 24: expiry and stale-until (lock holder, while odd)
+	Expiry      atomic.Uint64 // 24: expiry and stale-until (lock holder, seq-cst store)
 	ValueLength atomic.Uint32 // 32: bytes of the value (lock holder, while odd)
 	KeyFlags    atomic.Uint32 // 36: bytes of the key, flags (lock holder, while odd)
 	Chain       atomic.Uint32 // 40: first tail; in a free cell the next free one (lock holder, while odd)
-	UserTag     atomic.Uint32 // 44: reserved for the application's tag, 0 (lock holder, while odd)
+	UserTag     atomic.Uint32 // 44: the application's tag; 0 is none (lock holder, while odd)
 }
 
 // SizeTailHeader is the size of a TailHeader in bytes.
