@@ -10,8 +10,16 @@ import (
 // Errors of this package. They come wrapped with the step that failed and the
 // names and values involved; compare with errors.Is.
 var (
-	// ErrTTL says that a time to live is negative.
-	ErrTTL = errors.New("negative time to live")
+	// ErrTTL says that a time to live is negative, or a StaleFor too long.
+	ErrTTL = errors.New("negative or excessive time to live")
+	// ErrNested says that a Loader asks for the key that it is to load.
+	ErrNested = errors.New("load of a key within its own load")
+	// ErrExists says that a key cannot be claimed as it has a value.
+	ErrExists = errors.New("there is a value")
+	// ErrClaimed says that another process, or goroutine, computes the value.
+	ErrClaimed = errors.New("claimed by another")
+	// ErrLoad is what every *LoadError is: a value could not be computed elsewhere.
+	ErrLoad = errors.New("load failed in another process")
 
 	// ErrBusy says that a wait ended with its context while a live process held
 	// what was waited for, or that a lookup gave up within its bound.
@@ -22,6 +30,12 @@ var (
 	// record.
 	ErrKeyTooLong   = slab.ErrKeyTooLong
 	ErrValueTooLong = slab.ErrValueTooLong
+	// ErrNotCounter says that Increment found a value that is not 8 bytes long.
+	ErrNotCounter = slab.ErrNotCounter
+	// ErrOverflow says that a counter would leave the range of 64-bit integers.
+	ErrOverflow = slab.ErrOverflow
+	// ErrClaimLost says that a claim ended before it was filled.
+	ErrClaimLost = slab.ErrClaimLost
 	// ErrCorrupt says that a shard's words contradict each other and a rebuild did
 	// not help.
 	ErrCorrupt = slab.ErrCorrupt

@@ -174,7 +174,7 @@ func ExampleCache_Evict() {
 
 func ExampleCache_EvictPairs() {
 	clock := &testClock{}
-	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
+	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock, Precision: time.Millisecond})
 	defer done()
 	for _, key := range []string{"first", "second", "third"} {
 		check(cache.Set(ctx, []byte(key), []byte("value of "+key), 0))
@@ -192,20 +192,18 @@ func ExampleCache_EvictPairs() {
 	// <nil>
 }
 
-func ExampleCache_Scan() {
+func ExampleCache_All() {
 	cache, done := example(flagstone.Options{Size: 1 << 20})
 	defer done()
 	check(cache.Set(ctx, []byte("a"), []byte("1"), 0))
 	check(cache.Set(ctx, []byte("b"), []byte("2"), time.Hour))
-	err := cache.Scan(ctx, func(r flagstone.Record) bool {
+	for r, err := range cache.All(ctx) {
+		check(err)
 		fmt.Printf("%s=%s expires: %v\n", r.Key, r.Value, r.TTL != flagstone.NoExpiry)
-		return true
-	})
-	fmt.Println(err)
+	}
 	// Unordered output:
 	// a=1 expires: false
 	// b=2 expires: true
-	// <nil>
 }
 
 func ExampleCache_Check() {

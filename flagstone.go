@@ -16,12 +16,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/signal"
 	"github.com/flagstone-shm/flagstone/slab"
 	"github.com/flagstone-shm/flagstone/table"
@@ -66,8 +64,20 @@ type Options struct {
 	Shards int
 	// OnFull is Evict or Refuse.
 	OnFull Policy
+	// Precision is how exactly last uses are known. A hit notes one only if the last
+	// one noted is older than this: a finer one costs lookups of records that are
+	// used often an atomic write each time the clock moves. Up to an hour, in
+	// milliseconds; a millisecond is as exact as the clock. Default: 1 s.
+	Precision time.Duration
 	// Regions is how many handles may be open at a time. Default: 256.
 	Regions int
+
+	// LoadTimeout is for how long a GetOrLoad of this handle may keep others waiting
+	// before one of them tries itself. Default: 30 s.
+	LoadTimeout time.Duration
+	// OnEvent, if set, is told of what is out of the ordinary, by the goroutine that
+	// met it, which holds no lock then; it should return soon.
+	OnEvent func(Event)
 
 	// Wake is how this handle is woken after changes. Default: SIGUSR1.
 	Wake signal.Options
@@ -75,13 +85,33 @@ type Options struct {
 	Clock table.Clock
 }
 
+// Defaults of Options.
+const (
+	DefaultPrecision   = time.Second
+	DefaultLoadTimeout = 30 * time.Second
+)
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return d
+}
+
 // Cache is a handle on a cache; a process opens one and shares it among its
 // goroutines. All methods may be called concurrently.
 type Cache struct {
+	scope // the keys that are in no namespace
+
 	table *table.Table
 	words table.Words
 	view  atomic.Pointer[view]
 	pulse pulse
+
+	onEvent     func(Event)
+	loadTimeout time.Duration
+	flights     flights
+	loads       loadCounters
 
 	refreshing  sync.Mutex // guards the making of views
 	differences []Difference
@@ -119,7 +149,8 @@ func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
-	c := &Cache{table: t, words: t.Words()}
+	c := &Cache{table: t, words: t.Words(), onEvent: o.OnEvent, loadTimeout: orDefault(o.LoadTimeout, DefaultLoadTimeout)}
+	c.scope.cache = c
 	c.close = sync.OnceValue(c.shut)
 	t.Tick()
 	if err := c.attach(ctx, geometry, o.MustExist); err != nil {
@@ -134,6 +165,7 @@ func (o Options) slab() slab.Options {
 	return slab.Options{
 		Size: o.Size, Entries: o.Entries, CellSize: o.CellSize, MaxKey: o.MaxKey,
 		MaxValue: o.MaxValue, Shards: o.Shards, OnFull: o.OnFull,
+		StampMillis: int(orDefault(o.Precision, DefaultPrecision)/time.Millisecond) - 1,
 	}
 }
 
@@ -151,6 +183,7 @@ func (o Options) differences(asked, found slab.Geometry, regions uint32) (out []
 		{"MaxValue", o.MaxValue != 0, uint64(asked.MaxValue), uint64(found.MaxValue)},
 		{"Shards", o.Shards != 0, uint64(asked.Shards), uint64(found.Shards)},
 		{"OnFull", o.OnFull != Evict, uint64(asked.OnFull), uint64(found.OnFull)},
+		{"Precision", o.Precision != 0, uint64(asked.StampMillis) + 1, uint64(found.StampMillis) + 1},
 		{"Regions", o.Regions != 0, uint64(o.Regions), uint64(regions)},
 	} {
 		if d.given && d.asked != d.found {
@@ -202,186 +235,6 @@ func (c *Cache) Get(dst, key []byte) (value []byte, ok bool, err error) {
 		value, ok, err = v.slab.Get(dst, key)
 	}
 	return value, ok, err
-}
-
-// GetHash is Get for what SetHash stored.
-func (c *Cache) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err error) {
-	c.pulse.beat()
-	v := c.view.Load()
-	value, ok, err = v.slab.GetHash(dst, hash)
-	for looks := 0; !ok && err == nil && c.stale(&v, &looks, &err); {
-		value, ok, err = v.slab.GetHash(dst, hash)
-	}
-	return value, ok, err
-}
-
-// Batch holds the results of a GetBatch, to be used again for the next.
-type Batch = slab.Batch
-
-// GetBatch looks up all keys and leaves the results in b. The memory accesses of
-// different keys overlap, which makes a key of a batch of 16 several times
-// cheaper than a Get. Each key is answered as Get would; the batch is no
-// snapshot.
-func (c *Cache) GetBatch(b *Batch, keys [][]byte) (err error) {
-	c.pulse.beat()
-	v := c.view.Load()
-	err = v.slab.GetBatch(b, keys)
-	for looks := 0; err == nil && b.Hits() < len(keys) && c.stale(&v, &looks, &err); {
-		err = v.slab.GetBatch(b, keys)
-	}
-	return err
-}
-
-// NoExpiry, as a ttl, keeps a value until it is deleted or evicted.
-const NoExpiry time.Duration = 0
-
-// Set stores value under key in place of any earlier one. After ttl, counted in
-// milliseconds of wall time and rounded up, the value is a miss, at the clock's
-// next tick of 10 ms; NoExpiry is never. The value is visible to all processes
-// when Set returns, and stays so if this process dies then. It waits for the lock of the key's shard until ctx ends
-// (ErrBusy): some milliseconds and a rebuild if its owner died. If the shard is
-// full, others are evicted, or Set returns ErrFull. It returns ErrKeyTooLong and
-// ErrValueTooLong for what the cache was not made for, ErrTTL for a negative ttl.
-func (c *Cache) Set(ctx context.Context, key, value []byte, ttl time.Duration) error {
-	v, expiry, err := c.prepare(ttl)
-	if err != nil {
-		return err
-	}
-	return v.slab.Set(ctx, key, value, expiry)
-}
-
-// SetHash is Set with the application's own 64-bit hash as the key. Hashes and
-// keys never meet.
-func (c *Cache) SetHash(ctx context.Context, hash uint64, value []byte, ttl time.Duration) error {
-	v, expiry, err := c.prepare(ttl)
-	if err != nil {
-		return err
-	}
-	return v.slab.SetHash(ctx, hash, value, expiry)
-}
-
-// Delete removes key and reports whether it was there. Once it returned nobody
-// finds the key until it is set again. It waits as Set does.
-func (c *Cache) Delete(ctx context.Context, key []byte) (bool, error) {
-	v, err := c.fresh()
-	if err != nil {
-		return false, err
-	}
-	return v.slab.Delete(ctx, key)
-}
-
-// DeleteHash is Delete for what SetHash stored.
-func (c *Cache) DeleteHash(ctx context.Context, hash uint64) (bool, error) {
-	v, err := c.fresh()
-	if err != nil {
-		return false, err
-	}
-	return v.slab.DeleteHash(ctx, hash)
-}
-
-// prepare returns an up-to-date view and the wall time at which ttl is over.
-func (c *Cache) prepare(ttl time.Duration) (v *view, expiry uint64, err error) {
-	if v, err = c.fresh(); err != nil || ttl == NoExpiry {
-		return v, 0, err
-	}
-	if ttl < 0 {
-		return nil, 0, fmt.Errorf("%w: %v", ErrTTL, ttl)
-	}
-	ms := uint64((ttl-1)/time.Millisecond) + 1
-	return v, min(c.table.Wall()+ms, layout.ExpiryMask), nil
-}
-
-// HashOf returns the 64-bit hash by which Evict names a key of this cache.
-func (c *Cache) HashOf(key []byte) uint64 { return c.view.Load().slab.HashOf(key) }
-
-// Pair is a record that EvictPairs removed.
-type Pair struct {
-	Key    []byte        // nil if ByHash
-	Value  []byte        //
-	Hash   uint64        // HashOf(Key), or the application's own
-	ByHash bool          // stored by SetHash
-	Idle   time.Duration // since its last use, to the millisecond
-}
-
-// Evict removes up to limit records that were not used within olderThan, those
-// unused for longest first, and returns their hashes in that order: HashOf of the
-// key, or the application's own. It never removes one used more recently; one
-// used at most 30 ms earlier than that may stay. (Where no process could run for
-// longer than that, stamps lie behind by as much.) It looks at every record
-// without a lock, some milliseconds per million, and locks a shard for at most 64
-// removals at a time, waiting until ctx ends. On an error it returns what it had
-// removed.
-func (c *Cache) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {
-	v, cutoff, err := c.cutoff(olderThan)
-	if err != nil {
-		return nil, err
-	}
-	return v.slab.Evict(ctx, cutoff, limit)
-}
-
-// EvictPairs is Evict, returning the records.
-func (c *Cache) EvictPairs(ctx context.Context, olderThan time.Duration, limit int) ([]Pair, error) {
-	v, cutoff, err := c.cutoff(olderThan)
-	if err != nil {
-		return nil, err
-	}
-	removed, err := v.slab.EvictPairs(ctx, cutoff, limit)
-	now := c.table.Now()
-	pairs := make([]Pair, len(removed))
-	for i, r := range removed {
-		pairs[i] = Pair{Value: r.Value, Hash: r.Hash, ByHash: r.ByHash, Idle: millis(now - min(r.LastUse, now))}
-		if !r.ByHash {
-			pairs[i].Key = r.Key
-		}
-	}
-	return pairs, err
-}
-
-// cutoff returns the domain time that lies olderThan back.
-func (c *Cache) cutoff(olderThan time.Duration) (*view, uint64, error) {
-	v, err := c.fresh()
-	c.table.Tick()
-	now, back := c.table.Now(), uint64(max(olderThan, 0)/time.Millisecond)
-	return v, now - min(back, now), err
-}
-
-func millis(n uint64) time.Duration {
-	return time.Duration(min(n, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
-}
-
-// Record is what Scan yields. Its slices are valid until yield returns.
-type Record struct {
-	Key    []byte        // nil if ByHash
-	Value  []byte        //
-	Hash   uint64        // HashOf(Key), or the application's own
-	ByHash bool          // stored by SetHash
-	Idle   time.Duration // since its last use, to the millisecond
-	TTL    time.Duration // until it expires; NoExpiry if never
-}
-
-// Scan yields every record that is there from before the call until after it,
-// exactly once, and some of those that come and go meanwhile; expired ones are
-// left out. It stops when yield returns false. Yield may use the cache. It takes
-// a lock only where records keep changing, waiting until ctx ends.
-func (c *Cache) Scan(ctx context.Context, yield func(Record) bool) error {
-	v, err := c.fresh()
-	if err != nil {
-		return err
-	}
-	return v.slab.Scan(ctx, func(r slab.Record) bool {
-		now, wall := c.table.Now(), c.table.Wall()
-		out := Record{Value: r.Value, Hash: r.Hash, ByHash: r.ByHash, Idle: millis(now - min(r.LastUse, now))}
-		if !r.ByHash {
-			out.Key = r.Key
-		}
-		if r.Expiry != 0 {
-			if r.Expiry <= wall {
-				return true
-			}
-			out.TTL = millis(r.Expiry - wall)
-		}
-		return yield(out)
-	})
 }
 
 // Rebuild makes everything but the records anew from the records, in all shards,

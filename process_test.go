@@ -128,7 +128,10 @@ func TestProcesses_WriterStoppedInSet_OthersGoOn(t *testing.T) {
 		t.Fatalf("%d bytes, %v, %v", len(v), ok, err)
 	}
 	seen := 0
-	must(t, cache.Scan(limited(t), func(flagstone.Record) bool { seen++; return true }))
+	for _, err := range cache.All(limited(t)) {
+		must(t, err)
+		seen++
+	}
 	if seen != 101 {
 		t.Fatalf("%d records", seen)
 	}

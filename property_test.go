@@ -90,7 +90,7 @@ func behavesAsModel(t *rapid.T) {
 	m.clock.ms.Store(rapid.Uint64Range(0, 100_000).Draw(t, "start"))
 	m.options = flagstone.Options{
 		Dir: dir, Entries: rapid.Uint64Range(1, 12).Draw(t, "entries"), Shards: 1, Clock: m.clock,
-		MaxKey: longestKey, MaxValue: longestVal, Regions: 3,
+		MaxKey: longestKey, MaxValue: longestVal, Regions: 3, Precision: time.Millisecond,
 		OnFull: rapid.SampledFrom([]flagstone.Policy{flagstone.Evict, flagstone.Refuse}).Draw(t, "policy"),
 		Wake:   signal.Options{Mode: signal.ModePoll, Poll: never},
 	}
@@ -409,7 +409,8 @@ func (m *machine) hashOf(c *flagstone.Cache, i id) uint64 {
 func (m *machine) scan(t *rapid.T) {
 	c := m.step(t)
 	seen := map[id]bool{}
-	must(t, c.Scan(m.ctx, func(r flagstone.Record) bool {
+	for r, err := range c.All(m.ctx) {
+		must(t, err)
 		i := id{key: string(r.Key), byHash: r.ByHash}
 		if r.ByHash {
 			i.hash = r.Hash
@@ -423,8 +424,7 @@ func (m *machine) scan(t *rapid.T) {
 			t.Fatalf("%+v, want %+v, seen before: %v", r, e, seen[i])
 		}
 		seen[i] = true
-		return true
-	}))
+	}
 	for i := range m.entries {
 		if m.alive(i) && !seen[i] {
 			t.Fatalf("%+v was left out", i)

@@ -104,7 +104,7 @@ func (c *Cache) open(e table.Entry) (*slab.Slab, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := slab.Open(seg, slab.Domain{Owner: c.table, Wall: c.words.Wall, Now: c.words.Domain}, c.identity(e.SegmentID))
+	s, err := slab.Open(seg, slab.Domain{Owner: c.table, Wall: c.words.Wall, Now: c.words.Domain, Notify: c.notify}, c.identity(e.SegmentID))
 	if err != nil {
 		c.table.Detach(e.SegmentID)
 		return nil, errors.Join(err, seg.Close())

@@ -155,12 +155,12 @@ func Due(recency, turn uint64) bool {
 	return (recency>>layout.RecencyTurnShift^turn)&layout.RecencyTurnMask != 0
 }
 
-// Touch stamps a record as used now. It takes no lock: one CAS from the word
-// that the reader saw while the version was right, forward only, and only when
-// the stamp changes. A word that changed meanwhile is left alone: the cell may
-// belong to another record. A time beyond 48 bits is no time.
-func Touch(c *layout.CellHeader, seen, now uint64) {
-	if Stamp(seen) < now && now <= 1<<(64-layout.RecencyStampShift)-1 {
+// Touch stamps a record as used now, unless it was stamped within the grain, in
+// milliseconds. It takes no lock: one CAS from the word that the reader saw while
+// the version was right, forward only. A word that changed meanwhile is left
+// alone: the cell may belong to another record. A time beyond 48 bits is no time.
+func Touch(c *layout.CellHeader, seen, now, grain uint64) {
+	if Stamp(seen)+grain < now && now <= 1<<(64-layout.RecencyStampShift)-1 {
 		c.Recency.CompareAndSwap(seen, now<<layout.RecencyStampShift|seen&(1<<layout.RecencyStampShift-1))
 	}
 }

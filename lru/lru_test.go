@@ -177,7 +177,7 @@ func TestTouch_ForwardOnlyAndOnlyTheWordSeen(t *testing.T) {
 		{"use count stays", Recency(5, 3) | 2, Recency(5, 3) | 2, 9, Recency(9, 3) | 2},
 	} {
 		c.Recency.Store(x.word)
-		Touch(c, x.seen, x.now)
+		Touch(c, x.seen, x.now, 0)
 		if got := c.Recency.Load(); got != x.end {
 			t.Errorf("%s: %#x, want %#x", x.name, got, x.end)
 		}

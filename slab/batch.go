@@ -40,16 +40,27 @@ const group = 16
 // up to 16 keys overlap, which makes a key of a large batch several times
 // cheaper than a Get. Each key is answered as Get would; the batch as a whole is
 // no snapshot. On an error the answers so far are in b and the others are misses.
-func (s *Slab) GetBatch(b *Batch, keys [][]byte) (err error) {
-	defer s.leave(shm.Guard(), &err)
-	b.values = b.values[:0]
-	b.found, b.hits = b.found[:0], 0
-	for range keys {
+func (s *Slab) GetBatch(b *Batch, keys [][]byte) error { return s.getBatch(b, keys, 0) }
+
+// GetBatchScoped is GetBatch for keys that begin with a namespace's id.
+func (s *Slab) GetBatchScoped(b *Batch, keys [][]byte) error {
+	return s.getBatch(b, keys, layout.FlagScoped)
+}
+
+// Miss leaves n misses in b.
+func (b *Batch) Miss(n int) {
+	b.values, b.found, b.hits = b.values[:0], b.found[:0], 0
+	for range n {
 		b.found = append(b.found, span{-1, -1})
 	}
+}
+
+func (s *Slab) getBatch(b *Batch, keys [][]byte, flags uint32) (err error) {
+	defer s.leave(shm.Guard(), &err)
+	b.Miss(len(keys))
 	for from := 0; from < len(keys); from += group {
 		to := min(from+group, len(keys))
-		if err := s.lookupGroup(b, keys[from:to], b.found[from:to]); err != nil {
+		if err := s.lookupGroup(b, keys[from:to], b.found[from:to], flags); err != nil {
 			return err
 		}
 	}
@@ -58,7 +69,7 @@ func (s *Slab) GetBatch(b *Batch, keys [][]byte) (err error) {
 
 // lookupGroup asks for the buckets of all keys, then for the records that their
 // slots name, and only then reads.
-func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span) error {
+func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span, flags uint32) error {
 	var hashes [group]uint64
 	for i, k := range keys {
 		hashes[i] = s.HashOf(k)
@@ -72,10 +83,10 @@ func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span) error {
 	for i, k := range keys {
 		from := len(b.values)
 		sh := s.shardOf(hashes[i])
-		if n := sh.peek(b.values[from:cap(b.values)], k, hashes[i], uint32(len(k)), guesses[i]); n >= 0 {
+		if n := sh.peek(b.values[from:cap(b.values)], k, hashes[i], uint32(len(k))|flags<<layout.KeyFlagsShift, guesses[i]); n >= 0 {
 			b.values = b.values[:from+n]
 		} else {
-			value, ok, err := s.lookup(b.values, &key{k, 0, hashes[i]})
+			value, ok, err := s.lookup(b.values, &Key{k, flags, hashes[i]}, &look{})
 			if err != nil {
 				return err
 			}

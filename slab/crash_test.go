@@ -119,7 +119,7 @@ func openShared(dir string, region, generation uint32) (*Slab, error) {
 	var wall, now atomic.Uint64
 	wall.Store(1000)
 	now.Store(1000)
-	return Open(seg, Domain{h, &wall, &now}, testID)
+	return Open(seg, Domain{Owner: h, Wall: &wall, Now: &now}, testID)
 }
 
 // operations is the endless list of what a child does, told by a seed: the parent

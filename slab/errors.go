@@ -16,6 +16,13 @@ var (
 	ErrKeyTooLong = errors.New("key too long")
 	// ErrValueTooLong says that a value is longer than the slab was made for.
 	ErrValueTooLong = errors.New("value too long")
+	// ErrNotCounter says that a value is not 8 bytes long, as a counter has to be.
+	ErrNotCounter = errors.New("value is not a counter")
+	// ErrOverflow says that a counter would leave the range of 64-bit integers.
+	ErrOverflow = errors.New("counter overflow")
+	// ErrClaimLost says that a claim ended before it was filled: its deadline
+	// passed and another took it over, its key was set or deleted, or it was evicted.
+	ErrClaimLost = errors.New("claim was lost")
 	// ErrCorrupt says that shared words contradict each other and a rebuild did
 	// not help, as when another process keeps overwriting them.
 	ErrCorrupt = errors.New("slab is corrupt")

@@ -13,32 +13,70 @@ import (
 
 // Pair is a record that an eviction removed.
 type Pair struct {
-	Key     []byte // the key's bytes; the application's hash, 8 bytes little-endian, if ByHash
+	Name
 	Value   []byte
-	Hash    uint64 // HashOf(Key), or the application's hash if ByHash
-	ByHash  bool   // stored by SetHash
 	LastUse uint64 // domain time in milliseconds
 }
 
 // Evict removes up to limit records whose last use lies before cutoff, domain
 // time in milliseconds, oldest first, and returns their hashes in that order.
-// It never removes one used at or after cutoff, which it lowers by
-// layout.ClockSlackMillis because stamps lie behind by as much; the order of
-// capacity evictions plays no part. It reads all stamps without a lock and
+// It never removes one used at or after cutoff, which it lowers by the slab's
+// StampMillis and layout.ClockSlackMillis because stamps lie behind by as much; the
+// order of capacity evictions plays no part. It reads all stamps without a lock and
 // then locks shard by shard for at most 64 removals at a time, waiting until ctx
 // ends. On an error it returns what it had removed.
 func (s *Slab) Evict(ctx context.Context, cutoff uint64, limit int) ([]uint64, error) {
-	pairs, err := s.evict(ctx, cutoff, limit, false)
-	hashes := make([]uint64, len(pairs))
-	for i := range pairs {
-		hashes[i] = pairs[i].Hash
-	}
-	return hashes, err
+	pairs, err := s.evict(ctx, s.before(cutoff), limit, false)
+	return hashes(pairs), err
 }
 
 // EvictPairs is Evict, returning keys and values too.
 func (s *Slab) EvictPairs(ctx context.Context, cutoff uint64, limit int) ([]Pair, error) {
-	return s.evict(ctx, cutoff, limit, true)
+	return s.evict(ctx, s.before(cutoff), limit, true)
+}
+
+// EvictNear is Evict, beginning with the records whose hashes fall into the same
+// bucket as k's, of which it can remove one at the cost of a Remove.
+func (s *Slab) EvictNear(ctx context.Context, k Key, cutoff uint64, limit int) ([]uint64, error) {
+	near, err := s.evictBucket(ctx, k.hash, s.before(cutoff), limit)
+	if err != nil || len(near) >= limit {
+		return hashes(near), err
+	}
+	others, err := s.evict(ctx, s.before(cutoff), limit-len(near), false)
+	return hashes(append(near, others...)), err
+}
+
+// EvictTag removes up to limit records with the tag, those unused for longest
+// first, and returns their hashes in that order. Without limit, math.MaxInt, none
+// that was there before the call is left. It locks as Evict does.
+func (s *Slab) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, error) {
+	pairs, err := s.evict(ctx, sieve{cutoff: math.MaxUint64, byTag: true, tag: tag}, limit, false)
+	return hashes(pairs), err
+}
+
+func hashes(pairs []Pair) []uint64 {
+	out := make([]uint64, len(pairs))
+	for i := range pairs {
+		out[i] = pairs[i].Hash
+	}
+	return out
+}
+
+// sieve says which records an eviction is about.
+type sieve struct {
+	cutoff uint64 // those stamped before it
+	byTag  bool   // of those with tag, whenever they were used
+	tag    uint32
+}
+
+// before returns the sieve of what was surely not used at or after cutoff.
+func (s *Slab) before(cutoff uint64) sieve {
+	return sieve{cutoff: cutoff - min(cutoff, layout.ClockSlackMillis+uint64(s.geo.StampMillis))}
+}
+
+// passes reports whether the record in c falls through.
+func (v sieve) passes(c *layout.CellHeader) bool {
+	return lru.Stamp(c.Recency.Load()) < v.cutoff && (!v.byTag || c.UserTag.Load() == v.tag)
 }
 
 // candidate is a record that looked old without a lock.
@@ -54,10 +92,9 @@ const (
 	evictPasses = 4
 )
 
-func (s *Slab) evict(ctx context.Context, cutoff uint64, limit int, values bool) (out []Pair, err error) {
-	cutoff -= min(cutoff, layout.ClockSlackMillis)
+func (s *Slab) evict(ctx context.Context, v sieve, limit int, values bool) (out []Pair, err error) {
 	for range evictPasses {
-		old, err := s.oldest(cutoff, limit-len(out))
+		old, err := s.oldest(v, limit-len(out))
 		if err != nil || len(old) == 0 {
 			return out, err
 		}
@@ -72,7 +109,7 @@ func (s *Slab) evict(ctx context.Context, cutoff uint64, limit int, values bool)
 			sh, part := &s.shards[old[0].shard], old[:n]
 			err = s.update(ctx, sh, func() error {
 				for _, c := range part {
-					if err := sh.evictOne(c, values, &out); err != nil {
+					if err := sh.evictOne(c, v, values, &out); err != nil {
 						return err
 					}
 				}
@@ -88,15 +125,40 @@ func (s *Slab) evict(ctx context.Context, cutoff uint64, limit int, values bool)
 	return out, nil
 }
 
-// oldest returns up to limit records last used before cutoff such that no other
+// evictBucket evicts from the chain of one bucket.
+func (s *Slab) evictBucket(ctx context.Context, hash uint64, v sieve, limit int) (out []Pair, err error) {
+	sh := s.shardOf(hash)
+	err = s.update(ctx, sh, func() error {
+		var old []candidate
+		err := sh.slots(hash, func(p place) bool {
+			if n := uint32(p.word()); sh.isCell(n) && isLive(sh.cell(n).Version.Load()) && v.passes(sh.cell(n)) {
+				c := sh.cell(n)
+				old = append(old, candidate{lru.Stamp(c.Recency.Load()), c.Version.Load(), sh.number, n})
+			}
+			return true
+		})
+		slices.SortFunc(old, older)
+		for _, c := range old {
+			if err == nil && len(out) < limit {
+				err = sh.evictOne(c, v, false, &out)
+			}
+		}
+		return err
+	})
+	return out, err
+}
+
+// older orders candidates by their last use.
+func older(a, b candidate) int {
+	return cmp.Or(cmp.Compare(a.stamp, b.stamp), cmp.Compare(a.version, b.version))
+}
+
+// oldest returns up to limit records that pass the sieve such that no other one
 // is older.
-func (s *Slab) oldest(cutoff uint64, limit int) (old []candidate, err error) {
+func (s *Slab) oldest(v sieve, limit int) (old []candidate, err error) {
 	defer s.leave(shm.Guard(), &err)
 	if err := s.usable(); err != nil || limit <= 0 {
 		return nil, err
-	}
-	older := func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.stamp, b.stamp), cmp.Compare(a.version, b.version))
 	}
 	// Twice as many as wanted are gathered before the younger half goes.
 	limit = min(limit, math.MaxInt32)
@@ -106,16 +168,15 @@ func (s *Slab) oldest(cutoff uint64, limit int) (old []candidate, err error) {
 		for n := uint32(1); n <= top; n++ {
 			c := sh.cell(n)
 			version := c.Version.Load()
-			stamp := lru.Stamp(c.Recency.Load())
-			if !isLive(version) || stamp >= cutoff {
+			if !isLive(version) || !v.passes(c) {
 				continue
 			}
-			old = append(old, candidate{stamp, version, sh.number, n})
+			old = append(old, candidate{lru.Stamp(c.Recency.Load()), version, sh.number, n})
 			if len(old) >= max(2*limit, 1024) {
 				slices.SortFunc(old, older)
 				old = old[:min(limit, len(old))]
 				if len(old) == limit {
-					cutoff = min(cutoff, old[limit-1].stamp+1)
+					v.cutoff = min(v.cutoff, old[limit-1].stamp+1)
 				}
 			}
 		}
@@ -124,13 +185,13 @@ func (s *Slab) oldest(cutoff uint64, limit int) (old []candidate, err error) {
 	return old[:min(limit, len(old))], nil
 }
 
-// evictOne removes a candidate unless it was used, changed or removed meanwhile.
-// The pair is noted before the first store: should the shard need a rebuild in
-// between, the record is gone then.
-func (sh *shard) evictOne(want candidate, values bool, out *[]Pair) error {
+// evictOne removes a candidate unless it was used, changed or removed meanwhile;
+// by tag, used or not. The pair is noted before the first store: should the shard
+// need a rebuild in between, the record is gone then.
+func (sh *shard) evictOne(want candidate, v sieve, values bool, out *[]Pair) error {
 	c := sh.cell(want.cell)
 	recency := c.Recency.Load()
-	if c.Version.Load() != want.version || lru.Stamp(recency) != want.stamp {
+	if c.Version.Load() != want.version || !v.byTag && lru.Stamp(recency) != want.stamp {
 		return nil
 	}
 	keyLen, valueLen, flags, ok := sh.lengths(c)
@@ -142,10 +203,10 @@ func (sh *shard) evictOne(want candidate, values bool, out *[]Pair) error {
 		return sh.brokenf("chain of cell %d", want.cell)
 	}
 	hash := sh.slab.rehash(k, flags)
-	pair := Pair{Hash: hash, LastUse: want.stamp}
-	pair.ByHash, pair.Hash = reported(k, flags, hash)
+	pair := Pair{LastUse: want.stamp}
+	var inner bool
+	pair.Name, inner = nameOf(k, flags, hash)
 	if values {
-		pair.Key = k
 		if pair.Value, ok = sh.appendBytes(nil, want.cell, want.version, keyLen, valueLen); !ok {
 			return sh.brokenf("chain of cell %d", want.cell)
 		}
@@ -154,12 +215,18 @@ func (sh *shard) evictOne(want candidate, values bool, out *[]Pair) error {
 	if err != nil {
 		return err
 	}
-	// Readers stamp without a lock; the last look decides. A reader that has just
-	// checked its hit may stamp after it: that use and this removal overlap.
-	if c.Recency.Load() != recency {
-		return nil
+	counter := &sh.head.EvictedTag
+	if !v.byTag {
+		counter = &sh.head.EvictedCutoff
+		// Readers stamp without a lock; the last look decides. A reader that has just
+		// checked its hit may stamp after it: that use and this removal overlap.
+		if c.Recency.Load() != recency {
+			return nil
+		}
 	}
-	*out = append(*out, pair)
-	sh.head.EvictedCutoff.Add(1)
+	if !inner {
+		*out = append(*out, pair)
+	}
+	counter.Add(1)
 	return sh.release(want.cell, hash, at)
 }

@@ -30,6 +30,9 @@ type Options struct {
 	MaxValue int    // longest value in bytes; 65,536
 	Shards   int    // a power of two up to 256; as many as cost little
 	OnFull   Policy // Evict
+	// StampMillis is the grain of last uses: a hit notes one only if the last one
+	// noted is more than so many milliseconds ago; 0 notes each at the clock's.
+	StampMillis int
 }
 
 // Defaults of Options.
@@ -52,7 +55,10 @@ type Geometry struct {
 	Reserve  uint32 // cells of the largest record, kept free for replacing
 	Order    uint32
 	OnFull   Policy
-	Capacity uint64 // records of one cell before the first eviction or refusal
+	// StampMillis is by how much a stamp may lie behind the use it records, beside
+	// the clock's slack.
+	StampMillis uint32
+	Capacity    uint64 // records of one cell before the first eviction or refusal
 }
 
 // Sizes of a cell's parts in bytes.
@@ -115,14 +121,16 @@ func Plan(o Options) (Geometry, error) {
 		return Geometry{}, fmt.Errorf("%w: %d shards: need a power of two up to %d", ErrOptions, o.Shards, layout.MaxShards)
 	case o.OnFull != Evict && o.OnFull != Refuse:
 		return Geometry{}, fmt.Errorf("%w: policy %d", ErrOptions, o.OnFull)
+	case o.StampMillis < 0 || o.StampMillis > layout.MaxStampMillis:
+		return Geometry{}, fmt.Errorf("%w: stamps of %d ms: the limit is %d", ErrOptions, o.StampMillis, layout.MaxStampMillis)
 	case o.Size != 0 && o.Entries != 0:
 		return Geometry{}, fmt.Errorf("%w: both Size and Entries", ErrOptions)
 	case o.Entries > math.MaxInt32*layout.MaxShards/2 || o.Size > math.MaxInt64/2:
 		return Geometry{}, fmt.Errorf("%w: too large", ErrOptions)
 	}
 	base := Geometry{
-		CellSize: uint32(cell), MaxKey: uint32(max(maxKey, 8)), MaxValue: uint32(maxValue),
-		Order: layout.OrderLRU, OnFull: o.OnFull,
+		CellSize: uint32(cell), MaxKey: uint32(max(maxKey, 8)), MaxValue: uint32(max(maxValue, layout.LeastMaxValue)),
+		Order: layout.OrderLRU, OnFull: o.OnFull, StampMillis: uint32(o.StampMillis),
 	}
 	base.Reserve = uint32(base.cellsFor(uint64(base.MaxKey) + uint64(base.MaxValue)))
 	if o.Entries != 0 {
@@ -230,6 +238,7 @@ func (g Geometry) store(h *layout.SlabHeader) {
 	h.ShardStride.Store(g.shardStride())
 	h.IndexOffset.Store(g.indexOffset())
 	h.CellOffset.Store(g.cellOffset())
+	h.StampMillis.Store(g.StampMillis)
 }
 
 // ReadGeometry reads the geometry from the header of a slab of fileSize bytes,
@@ -254,7 +263,7 @@ func readHeader(file string, live shm.Window, fileSize uint64) (g Geometry, id I
 		Shards: h.Shards.Load(), CellSize: h.CellSize.Load(), Cells: h.Cells.Load(),
 		Buckets: h.Buckets.Load(), Overflow: h.Overflow.Load(), MaxKey: h.MaxKey.Load(),
 		MaxValue: h.MaxValue.Load(), Reserve: h.Reserve.Load(), Order: h.Order.Load(),
-		OnFull: Policy(h.Full.Load()), Capacity: h.Capacity.Load(),
+		OnFull: Policy(h.Full.Load()), StampMillis: h.StampMillis.Load(), Capacity: h.Capacity.Load(),
 	}
 	within := func(field string, got uint32, least, most uint64) format.Rule {
 		return format.Within(field, uint64(got), least, most, format.ErrGeometry)
@@ -272,7 +281,8 @@ func readHeader(file string, live shm.Window, fileSize uint64) (g Geometry, id I
 		within("Cells", g.Cells, 2, layout.MaxShardCells),
 		within("Buckets", g.Buckets, 1, uint64(g.Cells)),
 		within("MaxKey", g.MaxKey, 8, layout.MaxKeyLength),
-		within("MaxValue", g.MaxValue, 0, layout.MaxValueLength),
+		within("MaxValue", g.MaxValue, layout.LeastMaxValue, layout.MaxValueLength),
+		within("StampMillis", g.StampMillis, 0, layout.MaxStampMillis),
 		equal("Order", uint64(g.Order), layout.OrderLRU),
 		within("Full", uint32(g.OnFull), layout.FullEvict, layout.FullRefuse),
 	); err != nil {

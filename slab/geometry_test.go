@@ -312,7 +312,7 @@ func TestHeadroom_ManySeeds_NoShardOverflows(t *testing.T) {
 						h = s.HashOf(key16(i))
 					} else { // applications' hashes may be as weak as a count
 						var buf [8]byte
-						k := s.hashKey(i, &buf)
+						k := s.HashKey(i, &buf)
 						h = k.hash
 					}
 					fill[h%uint64(c.shards)]++

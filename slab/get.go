@@ -21,9 +21,29 @@ const (
 // patience bounds how often a lookup looks again because something moved.
 const patience = 64
 
-// Get appends the key's value to dst and returns the result and whether there
-// was one. It takes no lock, waits for nobody and does not allocate if dst has
-// room. A value is never torn, and never older than the last Set that returned
+// look is how a lookup is done, and what it finds beside the value.
+type look struct {
+	quiet   bool // is no use of the record
+	silent  bool // is not counted
+	bare    bool // leaves the value out
+	stale   bool // takes an expired value that may still be served
+	expired bool // found such a one
+	tag     uint32
+	expiry  uint64 // as in CellHeader.Expiry
+	version uint64
+}
+
+// item returns what was found.
+func (l *look) item(value []byte) Item {
+	return Item{
+		Value: value, Expiry: l.expiry & layout.ExpiryMask, Stale: uint16(l.expiry >> layout.ExpiryStaleShift),
+		Tag: l.tag, Version: l.version,
+	}
+}
+
+// Get appends the value of the bytes k to dst and returns the result and whether
+// there was one. It takes no lock, waits for nobody and does not allocate if dst
+// has room. A value is never torn, and never older than the last Put that returned
 // before Get began. If writers or a rebuild keep it from being sure within its
 // bound it tries the lock once, also if its owner is dead, in which case it
 // rebuilds the shard, and else returns ErrBusy.
@@ -34,50 +54,90 @@ func (s *Slab) Get(dst, k []byte) (value []byte, ok bool, err error) {
 	if n := sh.glance(dst[len(dst):cap(dst)], k, hash, uint32(len(k))); n >= 0 {
 		return dst[:len(dst)+n], true, nil
 	}
-	return s.get(dst, key{k, 0, hash})
+	return s.get(dst, Key{k, 0, hash}, &look{})
+}
+
+// GetKey is Get for any kind of key.
+func (s *Slab) GetKey(dst []byte, k Key) (value []byte, ok bool, err error) {
+	if n := s.shardOf(k.hash).glance(dst[len(dst):cap(dst)], k.bytes, k.hash, k.word()); n >= 0 {
+		return dst[:len(dst)+n], true, nil
+	}
+	return s.get(dst, k, &look{})
 }
 
 // GetHash is Get for a record that SetHash stored.
 func (s *Slab) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err error) {
 	var buf [8]byte
-	k := s.hashKey(hash, &buf)
-	if n := s.shardOf(k.hash).glance(dst[len(dst):cap(dst)], k.bytes, k.hash, k.word()); n >= 0 {
-		return dst[:len(dst)+n], true, nil
-	}
-	return s.get(dst, k)
+	return s.GetKey(dst, s.HashKey(hash, &buf))
+}
+
+// GetItem is Get, returning what is kept with the value too.
+func (s *Slab) GetItem(dst []byte, k Key) (it Item, ok bool, err error) {
+	var l look
+	value, ok, err := s.get(dst, k, &l)
+	return l.item(value), ok, err
+}
+
+// Peek is GetItem without being a use of the record, nor counted.
+func (s *Slab) Peek(dst []byte, k Key) (it Item, ok bool, err error) {
+	l := look{quiet: true, silent: true}
+	value, ok, err := s.get(dst, k, &l)
+	return l.item(value), ok, err
+}
+
+// Use is GetItem without counting as a lookup.
+func (s *Slab) Use(dst []byte, k Key) (it Item, ok bool, err error) {
+	l := look{silent: true}
+	value, ok, err := s.get(dst, k, &l)
+	return l.item(value), ok, err
+}
+
+// Head is Peek without the value.
+func (s *Slab) Head(k Key) (it Item, ok bool, err error) {
+	l := look{quiet: true, silent: true, bare: true}
+	_, ok, err = s.get(nil, k, &l)
+	return l.item(nil), ok, err
+}
+
+// GetStale is Use of the value, but where the value has expired and may still be served while
+// a loader is at work, it returns it, with stale set.
+func (s *Slab) GetStale(dst []byte, k Key) (value []byte, ok, stale bool, err error) {
+	l := look{stale: true, silent: true}
+	value, ok, err = s.get(dst, k, &l)
+	return value, ok, l.expired, err
 }
 
 // get is the whole lookup, for what glance leaves.
-func (s *Slab) get(dst []byte, k key) (value []byte, ok bool, err error) {
+func (s *Slab) get(dst []byte, k Key, l *look) (value []byte, ok bool, err error) {
 	defer s.leave(shm.Guard(), &err)
-	return s.lookup(dst, &k)
+	return s.lookup(dst, &k, l)
 }
 
 // lookup is get without protection from faults.
-func (s *Slab) lookup(dst []byte, k *key) (value []byte, ok bool, err error) {
+func (s *Slab) lookup(dst []byte, k *Key, l *look) (value []byte, ok bool, err error) {
 	sh := s.shardOf(k.hash)
-	if len(k.bytes) > int(s.geo.MaxKey) {
-		shm.Increment(&sh.misses)
-		return dst, false, s.usable()
+	value, found := dst, miss
+	if len(k.bytes) <= int(s.geo.MaxKey) {
+		if value, found = sh.read(dst, k, l); found == unsure {
+			value, found, err = sh.readLocked(dst, k, l)
+		}
 	}
-	value, found := sh.read(dst, k)
-	if found == unsure {
-		value, found, err = sh.readLocked(dst, k)
-	}
-	if found == hit {
-		shm.Increment(&sh.hits)
-		return value, true, nil
-	}
-	if err == nil {
-		shm.Increment(&sh.misses)
+	if err == nil && found == miss {
 		err = s.usable() // a closed slab reads as an empty one
 	}
-	return dst, false, err
+	switch {
+	case err != nil:
+	case found == miss && !l.silent:
+		shm.Increment(&sh.misses)
+	case found == hit && !l.silent && !l.expired:
+		shm.Increment(&sh.hits)
+	}
+	return value, found == hit && err == nil, err
 }
 
 // read is the lookup without a lock. PROTOCOL.md, "Lookup"; models read.pml and
 // rebuild.pml name the rule that each comparison stands for.
-func (sh *shard) read(dst []byte, k *key) ([]byte, verdict) {
+func (sh *shard) read(dst []byte, k *Key, l *look) ([]byte, verdict) {
 	tries := patience
 again:
 	epoch := sh.head.Epoch.Load() // pairs with rebuild, which makes it odd first and even last
@@ -97,18 +157,24 @@ again:
 			c := sh.cell(n)
 			version := c.Version.Load() // pairs with fill (even) and release (odd)
 			if isLive(version) && c.KeyFlags.Load() == k.word() && sh.hasKey(n, version, k) {
-				seen, expiry := c.Recency.Load(), c.Expiry.Load()
-				out, whole := sh.value(dst, n, version, uint64(len(k.bytes)), uint64(c.ValueLength.Load()))
+				seen, expiry, tag, out, whole := c.Recency.Load(), c.Expiry.Load(), c.UserTag.Load(), dst, true
+				if !l.bare {
+					out, whole = sh.value(dst, n, version, uint64(len(k.bytes)), uint64(c.ValueLength.Load()))
+				}
 				// A hit: same version (read.pml BREAK_FREE), same slot (BREAK_HIT), no
 				// rebuild (rebuild.pml BREAK_EPOCH_HIT).
 				if whole && c.Version.Load() == version && b.Slots[i].Load() == slot {
 					if sh.head.Epoch.Load() != epoch {
 						goto moved
 					}
-					if sh.expired(expiry) {
+					if l.expired = sh.expired(expiry); l.expired && !(l.stale && sh.servable(expiry)) {
 						return dst, miss
 					}
-					lru.Touch(c, seen, sh.now.Load())
+					l.expiry, l.tag, l.version = expiry, tag, version
+					if l.quiet {
+						return out, hit
+					}
+					lru.Touch(c, seen, sh.now.Load(), sh.grain)
 					if lru.Due(seen, sh.head.Turn.Load()) {
 						sh.promote(c, n, version)
 					}
@@ -164,6 +230,11 @@ func (sh *shard) expired(expiry uint64) bool {
 	return expiry != 0 && expiry <= sh.wall.Load()
 }
 
+// servable reports whether an expired value may still be served as stale.
+func (sh *shard) servable(expiry uint64) bool {
+	return sh.wall.Load() < expiry&layout.ExpiryMask+expiry>>layout.ExpiryStaleShift*1000
+}
+
 // promote moves the record to the front of the order if the lock is free; if it
 // is not, a later hit will. A shard that needs repair is left to its next writer.
 func (sh *shard) promote(c *layout.CellHeader, n uint32, version uint64) {
@@ -184,7 +255,7 @@ func (sh *shard) promote(c *layout.CellHeader, n uint32, version uint64) {
 }
 
 // readLocked is the lookup's last resort.
-func (sh *shard) readLocked(dst []byte, k *key) (out []byte, found verdict, err error) {
+func (sh *shard) readLocked(dst []byte, k *Key, l *look) (out []byte, found verdict, err error) {
 	if sh.slab.lost.Load() {
 		return dst, miss, ErrLost
 	}
@@ -195,7 +266,7 @@ func (sh *shard) readLocked(dst []byte, k *key) (out []byte, found verdict, err 
 	}
 	if ok {
 		err = sh.locked(consistent, func() error {
-			if out, found = sh.read(dst, k); found == unsure {
+			if out, found = sh.read(dst, k, l); found == unsure {
 				return sh.brokenf("a record changes under the lock")
 			}
 			return nil

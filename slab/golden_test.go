@@ -146,7 +146,7 @@ func TestHash_Golden(t *testing.T) {
 		{"mix(0)", mix(0), 0},
 		{"mix(1)", mix(1), 0xb456bcfc34c2cb2c},
 		{"mix(2^64-1)", mix(1<<64 - 1), 0x64b5720b4b825f21},
-		{"an application's hash 1 with seed 42", func() uint64 { k := s.hashKey(1, &buf); return k.hash }(), mix(1 ^ 42)},
+		{"an application's hash 1 with seed 42", func() uint64 { k := s.HashKey(1, &buf); return k.hash }(), mix(1 ^ 42)},
 		{"token of region 2, generation 5", lock.Token(2, 5), 5<<layout.LockGenerationShift | 3<<layout.LockRegionShift},
 	} {
 		if c.got != c.want {

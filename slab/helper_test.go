@@ -38,7 +38,7 @@ type member struct {
 }
 
 func (w *world) member(region uint32) *member { return &member{w, lock.Token(region, 1)} }
-func (m *member) domain() Domain              { return Domain{m, &m.wall, &m.now} }
+func (m *member) domain() Domain              { return Domain{Owner: m, Wall: &m.wall, Now: &m.now} }
 func (w *world) kill(m *member) {
 	w.mu.Lock()
 	w.dead[m.token] = true

@@ -175,7 +175,7 @@ func TestHostile_LockWords_TakenOverAndRebuilt(t *testing.T) {
 	seg := newSegment(t, Options{Entries: 60, Shards: 1})
 	w := newWorld()
 	m := w.member(3)
-	s, err := Open(seg, Domain{aloneMember{m}, &w.wall, &w.now}, testID)
+	s, err := Open(seg, Domain{Owner: aloneMember{m}, Wall: &w.wall, Now: &w.now}, testID)
 	if err != nil {
 		t.Fatal(err)
 	}

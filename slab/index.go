@@ -58,10 +58,16 @@ func (sh *shard) slots(hash uint64, visit func(p place) (goOn bool)) error {
 	return sh.brokenf("endless chain of overflow buckets")
 }
 
-// find looks for the key under the lock. It returns its record, or 0, and the
-// slot that names it.
-func (sh *shard) find(k *key) (cell uint32, at place, err error) {
-	tag := k.tag()
+// found is what a shard has of a key: its record and the claim on it, each 0 if
+// there is none, and the slots that name them.
+type found struct {
+	cell, claim uint32
+	at, claimAt place
+}
+
+// find looks for the key, which is not a claim's, under the lock.
+func (sh *shard) find(k *Key) (f found, err error) {
+	tag, word, claim := k.tag(), k.word(), k.claim()
 	err = sh.slots(k.hash, func(p place) bool {
 		slot := p.word()
 		n := uint32(slot)
@@ -70,13 +76,16 @@ func (sh *shard) find(k *key) (cell uint32, at place, err error) {
 		}
 		c := sh.cell(n)
 		v := c.Version.Load()
-		if isLive(v) && c.KeyFlags.Load() == k.word() && sh.hasKey(n, v, k) {
-			cell, at = n, p
-			return false
+		if has := c.KeyFlags.Load(); isLive(v) && (has == word || has == claim.word()) && sh.hasKey(n, v, k) {
+			if has == word {
+				f.cell, f.at = n, p
+			} else {
+				f.claim, f.claimAt = n, p
+			}
 		}
-		return true
+		return f.cell == 0 || f.claim == 0
 	})
-	return cell, at, err
+	return f, err
 }
 
 // locate finds the slot that names a record, given its hash.

@@ -173,7 +173,7 @@ func newMachine(t *rapid.T, tb testing.TB, o Options) *machine {
 			m.keys = append(m.keys, modelKey{bytes: k, placed: s.HashOf([]byte(k))})
 		}
 		var buf [8]byte
-		h := s.hashKey(uint64(i), &buf)
+		h := s.HashKey(uint64(i), &buf)
 		m.keys = append(m.keys, modelKey{string(h.bytes), true, uint64(i), h.hash})
 	}
 	m.keys = slices.Compact(m.keys)
@@ -280,7 +280,7 @@ func (m *machine) Evict(t *rapid.T) {
 		var hashes []uint64
 		hashes, err = s.Evict(bg, cutoff, limit)
 		for _, h := range hashes {
-			got = append(got, Pair{Hash: h})
+			got = append(got, Pair{Name: Name{Hash: h}})
 		}
 	}
 	if err != nil || len(got) != max(n, 0) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lru"
 )
 
@@ -94,6 +95,7 @@ func (sh *shard) rebuild() {
 	sh.head.Bytes.Store(size)
 	sh.head.Sequence.Store(sequence) // never lowered (rebuild.pml BREAK_COUNTER)
 	sh.head.Rebuilds.Add(1)
+	shm.Increment(&sh.rebuilds)
 	next := (epoch + 1) & layout.EpochRebuildMask // even last: pairs with the loads in read
 	sh.head.Epoch.Store(epoch&^layout.EpochRebuildMask | next)
 }

@@ -16,9 +16,9 @@ import (
 
 // dieHolding takes the lock of the key's shard for s, does the steps, and leaves
 // the lock to the dead.
-func dieHolding(t *testing.T, s *Slab, m *member, k []byte, steps func(sh *shard, k *key)) {
+func dieHolding(t *testing.T, s *Slab, m *member, k []byte, steps func(sh *shard, k *Key)) {
 	t.Helper()
-	id := s.keyOf(k)
+	id := s.Key(k)
 	sh := s.shardOf(id.hash)
 	if _, err := sh.mutex.Lock(bg); err != nil {
 		t.Fatal(err)
@@ -35,16 +35,16 @@ func trio(t *testing.T, o Options) (victim, other *Slab, dying *member, w *world
 	return open(t, seg, dying), open(t, seg, w.member(2)), dying, w
 }
 
-func fillOnly(t *testing.T, sh *shard, k *key, value string) uint32 {
+func fillOnly(t *testing.T, sh *shard, k *Key, value string) uint32 {
 	t.Helper()
-	n, err := sh.fill(k, []byte(value), 0)
+	n, _, err := sh.fill(k, &Item{Value: []byte(value)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
-func slotOf(k *key, n uint32) uint64 { return k.tag()<<layout.SlotTagShift | uint64(n) }
+func slotOf(k *Key, n uint32) uint64 { return k.tag()<<layout.SlotTagShift | uint64(n) }
 
 func TestRebuild_TwoLiveCellsOfOneKey_HigherVersionStays(t *testing.T) {
 	for copies := 1; copies <= 3; copies++ {
@@ -53,7 +53,7 @@ func TestRebuild_TwoLiveCellsOfOneKey_HigherVersionStays(t *testing.T) {
 			t.Fatal(err)
 		}
 		newest := ""
-		dieHolding(t, victim, dying, []byte("k"), func(sh *shard, k *key) {
+		dieHolding(t, victim, dying, []byte("k"), func(sh *shard, k *Key) {
 			for i := range copies { // even, in no slot
 				newest = fmt.Sprintf("new %d %0200d", i, i)
 				fillOnly(t, sh, k, newest)
@@ -77,44 +77,48 @@ func TestSet_DiesAfterAnyStep_OldOrNewValueAndSound(t *testing.T) {
 		"0123456789012345678901234567890123456789012345678901234567890123456789"
 	steps := []struct {
 		name  string
-		steps func(t *testing.T, sh *shard, k *key)
+		steps func(t *testing.T, sh *shard, k *Key)
 		want  string // after the recovery; before it readers may see either
 	}{
-		{"head popped", func(t *testing.T, sh *shard, k *key) {
+		{"head popped", func(t *testing.T, sh *shard, k *Key) {
 			if _, err := sh.pop(); err != nil {
 				t.Fatal(err)
 			}
 		}, "old"},
-		{"head odd", func(t *testing.T, sh *shard, k *key) {
+		{"head odd", func(t *testing.T, sh *shard, k *Key) {
 			n := fillOnly(t, sh, k, long)
 			sh.cell(n).Version.Add(layout.VersionPart)
 		}, "old"},
-		{"head even", func(t *testing.T, sh *shard, k *key) { fillOnly(t, sh, k, long) }, long},
-		{"slot stored", func(t *testing.T, sh *shard, k *key) {
-			_, at, _ := sh.find(k)
+		{"head even", func(t *testing.T, sh *shard, k *Key) { fillOnly(t, sh, k, long) }, long},
+		{"slot stored", func(t *testing.T, sh *shard, k *Key) {
+			f, _ := sh.find(k)
+			at := f.at
 			at.store(slotOf(k, fillOnly(t, sh, k, long)))
 		}, long},
-		{"old head odd", func(t *testing.T, sh *shard, k *key) {
-			old, at, _ := sh.find(k)
+		{"old head odd", func(t *testing.T, sh *shard, k *Key) {
+			f, _ := sh.find(k)
+			old, at := f.cell, f.at
 			at.store(slotOf(k, fillOnly(t, sh, k, long)))
 			sh.cell(old).Version.Store(sh.cell(old).Version.Load() | layout.VersionFree)
 		}, long},
-		{"old out of the order", func(t *testing.T, sh *shard, k *key) {
-			old, at, _ := sh.find(k)
+		{"old out of the order", func(t *testing.T, sh *shard, k *Key) {
+			f, _ := sh.find(k)
+			old, at := f.cell, f.at
 			at.store(slotOf(k, fillOnly(t, sh, k, long)))
 			sh.cell(old).Version.Store(sh.cell(old).Version.Load() | layout.VersionFree)
 			if err := sh.order.Remove(old); err != nil {
 				t.Fatal(err)
 			}
 		}, long},
-		{"old free", func(t *testing.T, sh *shard, k *key) {
-			old, at, _ := sh.find(k)
+		{"old free", func(t *testing.T, sh *shard, k *Key) {
+			f, _ := sh.find(k)
+			old, at := f.cell, f.at
 			at.store(slotOf(k, fillOnly(t, sh, k, long)))
 			if err := sh.free(old); err != nil {
 				t.Fatal(err)
 			}
 		}, long},
-		{"in the middle of a rebuild", func(t *testing.T, sh *shard, k *key) {
+		{"in the middle of a rebuild", func(t *testing.T, sh *shard, k *Key) {
 			sh.head.Epoch.Store(sh.head.Epoch.Load() | layout.EpochRebuilding)
 			sh.index.Zero(0, sh.index.Len())
 			sh.head.FreeHead.Store(3)
@@ -132,7 +136,7 @@ func TestSet_DiesAfterAnyStep_OldOrNewValueAndSound(t *testing.T) {
 			if err := victim.Set(bg, []byte("k"), []byte("old"), 0); err != nil {
 				t.Fatal(err)
 			}
-			dieHolding(t, victim, dying, []byte("k"), func(sh *shard, k *key) { step.steps(t, sh, k) })
+			dieHolding(t, victim, dying, []byte("k"), func(sh *shard, k *Key) { step.steps(t, sh, k) })
 
 			// Without the lock: what was there or ErrBusy, never a miss.
 			v, ok, err := other.Get(nil, []byte("k"))
@@ -159,7 +163,7 @@ func TestDelete_AfterWriterDiedWithHiddenCell_KeyStaysGone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dieHolding(t, victim, dying, []byte("a"), func(sh *shard, k *key) { fillOnly(t, sh, k, "hidden") })
+	dieHolding(t, victim, dying, []byte("a"), func(sh *shard, k *Key) { fillOnly(t, sh, k, "hidden") })
 	if ok, err := other.Delete(bg, []byte("a")); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
@@ -182,8 +186,9 @@ func TestDelete_DiesAfterAnyStep_KeyIsGone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		dieHolding(t, victim, dying, key16(4), func(sh *shard, k *key) {
-			n, at, _ := sh.find(k)
+		dieHolding(t, victim, dying, key16(4), func(sh *shard, k *Key) {
+			f, _ := sh.find(k)
+			n, at := f.cell, f.at
 			sh.cell(n).Version.Store(sh.cell(n).Version.Load() | layout.VersionFree)
 			if step > 0 {
 				at.store(0)
@@ -246,9 +251,10 @@ func TestRebuild_GarbageVersions_DroppedAndNumbersGoOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	id := s.keyOf(key16(3))
+	id := s.Key(key16(3))
 	sh := s.shardOf(id.hash)
-	n, _, _ := sh.find(&id)
+	f, _ := sh.find(&id)
+	n := f.cell
 	for _, garbage := range []uint64{1 << 62, 1<<64 - 4, sh.cell(n).Version.Load() ^ 1<<layout.VersionShardShift} {
 		sequence := sh.head.Sequence.Load()
 		sh.cell(n).Version.Store(garbage)

@@ -2,7 +2,6 @@ package slab
 
 import (
 	"context"
-	"encoding/binary"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -11,20 +10,9 @@ import (
 
 // Record is what Scan yields. Its slices are valid until yield returns.
 type Record struct {
-	Key     []byte // the key's bytes; the application's hash, 8 bytes little-endian, if ByHash
-	Value   []byte
-	Hash    uint64 // HashOf(Key), or the application's hash if ByHash
-	ByHash  bool   // stored by SetHash
+	Name
+	Item
 	LastUse uint64 // domain time in milliseconds
-	Expiry  uint64 // wall time in milliseconds since 1970; 0 is never
-}
-
-// reported returns what a record's hash is to the outside.
-func reported(k []byte, flags uint32, hash uint64) (byHash bool, h uint64) {
-	if flags&layout.FlagHashKey != 0 && len(k) == 8 {
-		return true, binary.LittleEndian.Uint64(k)
-	}
-	return false, hash
 }
 
 // Scan yields every record that is in the slab from before the call until after
@@ -40,7 +28,7 @@ func (s *Slab) Scan(ctx context.Context, yield func(Record) bool) error {
 				return err
 			}
 			for _, r := range page.records {
-				if !yield(r) {
+				if !r.inner && !yield(r.Record) {
 					return nil
 				}
 			}
@@ -50,7 +38,7 @@ func (s *Slab) Scan(ctx context.Context, yield func(Record) bool) error {
 }
 
 // scanPage is the content of one chain of buckets.
-type scanPage struct{ records []Record }
+type scanPage struct{ records []placed }
 
 // scanChain reads one chain. A key that stays keeps its slot, and a rebuild
 // leaves it in its chain, so a chain read within one epoch has every key that
@@ -93,7 +81,7 @@ func (sh *shard) tryChain(bucket uint64, page *scanPage) (done bool, err error) 
 			}
 			// A chain trimmed meanwhile may lead into another one's buckets.
 			if whole && r.placedBy>>layout.SlotTagShift == slot>>layout.SlotTagShift && sh.bucketOffset(r.placedBy) == bucket*layout.SizeBucket {
-				page.records = append(page.records, r.Record)
+				page.records = append(page.records, r)
 				if size += uint64(len(r.Key) + len(r.Value)); size > sh.slab.geo.cellBytes() {
 					return false, nil
 				}
@@ -116,6 +104,7 @@ func (sh *shard) tryChain(bucket uint64, page *scanPage) (done bool, err error) 
 type placed struct {
 	Record
 	placedBy uint64
+	inner    bool // only this library uses it
 }
 
 // record copies the record in cell n; whole is false if it is no live one, or
@@ -129,9 +118,14 @@ func (sh *shard) record(c *layout.CellHeader, n uint32, version uint64) (r place
 	if !ok {
 		return r, false
 	}
-	r.Key, r.Value = both[:keyLen:keyLen], both[keyLen:]
-	r.LastUse, r.Expiry = lru.Stamp(c.Recency.Load()), c.Expiry.Load()&layout.ExpiryMask
-	r.placedBy = sh.slab.rehash(r.Key, flags)
-	r.ByHash, r.Hash = reported(r.Key, flags, r.placedBy)
+	key := both[:keyLen:keyLen]
+	packed := c.Expiry.Load()
+	r.Item = Item{
+		Value: both[keyLen:], Version: version, Tag: c.UserTag.Load(),
+		Expiry: packed & layout.ExpiryMask, Stale: uint16(packed >> layout.ExpiryStaleShift),
+	}
+	r.LastUse = lru.Stamp(c.Recency.Load())
+	r.placedBy = sh.slab.rehash(key, flags)
+	r.Name, r.inner = nameOf(key, flags, r.placedBy)
 	return r, true
 }

@@ -4,91 +4,254 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lru"
 )
 
-// Set stores the value under the key, in place of any earlier one. Expiry is wall
-// time in milliseconds since 1970; 0 is never. The value is visible to everybody
-// from one store on, and there when Set returned, whoever dies. If the key's
-// shard is full, others make room by the slab's order, or Set returns ErrFull.
-// It waits for the shard's lock until ctx ends (ErrBusy): that of a dead owner a
-// few milliseconds and a rebuild, that of a stopped one as long as it is stopped.
+// Item is a value and what is kept with it.
+type Item struct {
+	Value   []byte
+	Expiry  uint64 // wall time in milliseconds since 1970, 48 bits; 0 is never
+	Stale   uint16 // seconds beyond Expiry during which a loader may serve it
+	Tag     uint32 // the application's; 0 is none
+	Version uint64 // of the record, in what lookups return: different for each write
+}
+
+// expiry packs Expiry and Stale as they stand in CellHeader.Expiry.
+func (it *Item) expiry() uint64 {
+	return min(it.Expiry, layout.ExpiryMask) | uint64(it.Stale)<<layout.ExpiryStaleShift
+}
+
+// What Put may ask of the record that is there; any other number is the version
+// that it must have.
+const (
+	Absent uint64 = 0 // there is none, or it has expired
+	Anyhow uint64 = 1 // nothing; no record ever has this version
+)
+
+// Put stores the item under the key, in place of any earlier one, if the record
+// that is there is as wanted: Anyhow, Absent, or of that version. It returns
+// whether it did, and the new version. The value is visible to everybody from one
+// store on, and there when Put returned, whoever dies. A claim on the key ends:
+// its loader knows less. If the key's shard is full, others make room by the
+// slab's order, or Put returns ErrFull. It waits for the shard's lock until ctx
+// ends (ErrBusy): that of a dead owner a few milliseconds and a rebuild, that of
+// a stopped one as long as it is stopped.
+func (s *Slab) Put(ctx context.Context, k Key, it *Item, want uint64) (version uint64, stored bool, err error) {
+	if err := s.fits(&k, it); err != nil {
+		return 0, false, err
+	}
+	sh := s.shardOf(k.hash)
+	err = s.update(ctx, sh, func() error {
+		f, err := sh.find(&k)
+		if err != nil {
+			return err
+		}
+		now := sh.current(&f)
+		// The second try, after a rebuild, may find what the first one wrote.
+		if stored = version != 0 && now == version; stored || want != Anyhow && want != now {
+			return nil
+		}
+		version, err = sh.replace(&k, it, &f)
+		stored = err == nil
+		return err
+	})
+	if !stored {
+		version = 0
+	}
+	return version, stored, err
+}
+
+// Set stores the value under the bytes k, as Put does; expiry as in Item.
 func (s *Slab) Set(ctx context.Context, k, value []byte, expiry uint64) error {
-	return s.set(ctx, s.keyOf(k), value, expiry)
+	_, _, err := s.Put(ctx, s.Key(k), &Item{Value: value, Expiry: expiry}, Anyhow)
+	return err
 }
 
 // SetHash is Set with the application's own 64-bit hash as key. Hashes and keys
 // never meet: SetHash does not touch what Set stored.
 func (s *Slab) SetHash(ctx context.Context, hash uint64, value []byte, expiry uint64) error {
 	var buf [8]byte
-	return s.set(ctx, s.hashKey(hash, &buf), value, expiry)
+	_, _, err := s.Put(ctx, s.HashKey(hash, &buf), &Item{Value: value, Expiry: expiry}, Anyhow)
+	return err
 }
 
-func (s *Slab) set(ctx context.Context, k key, value []byte, expiry uint64) error {
-	if len(k.bytes) > int(s.geo.MaxKey) {
-		return fmt.Errorf("%w: %d bytes, the slab's limit is %d", ErrKeyTooLong, len(k.bytes), s.geo.MaxKey)
+// Add adds delta to the counter under the key, 8 bytes little-endian, and returns
+// the sum. Where there is no record, or an expired one, it makes it.Value's, which
+// has to be a counter too, with the rest of it; a record that is there keeps its
+// expiry and tag. A sum beyond 64 bits is ErrOverflow, a value that is no counter
+// ErrNotCounter, and nothing is changed then. It waits as Put does.
+func (s *Slab) Add(ctx context.Context, k Key, delta int64, it Item) (sum int64, err error) {
+	if err := s.fits(&k, &it); err != nil {
+		return 0, err
 	}
-	if len(value) > int(s.geo.MaxValue) {
-		return fmt.Errorf("%w: %d bytes, the slab's limit is %d", ErrValueTooLong, len(value), s.geo.MaxValue)
-	}
-	sh := s.shardOf(k.hash)
-	return s.update(ctx, sh, func() error { return sh.write(&k, value, min(expiry, layout.ExpiryMask)) })
-}
-
-// Delete removes the key and reports whether it was there. Once it returned
-// nobody finds the key, until it is set again. It waits as Set does.
-func (s *Slab) Delete(ctx context.Context, k []byte) (bool, error) {
-	return s.remove(ctx, s.keyOf(k))
-}
-
-// DeleteHash is Delete for a record that SetHash stored.
-func (s *Slab) DeleteHash(ctx context.Context, hash uint64) (bool, error) {
 	var buf [8]byte
-	return s.remove(ctx, s.hashKey(hash, &buf))
+	var version uint64
+	sh := s.shardOf(k.hash)
+	err = s.update(ctx, sh, func() error {
+		f, err := sh.find(&k)
+		if err != nil {
+			return err
+		}
+		now := sh.current(&f)
+		if version != 0 && now == version { // the second try, after a rebuild
+			return nil
+		}
+		next := it
+		if now != Absent {
+			c := sh.cell(f.cell)
+			old, ok := sh.appendBytes(buf[:0], f.cell, now, uint64(len(k.bytes)), min(uint64(c.ValueLength.Load()), 9))
+			if !ok {
+				return sh.brokenf("chain of cell %d", f.cell)
+			}
+			packed := c.Expiry.Load()
+			next = Item{Value: old, Expiry: packed & layout.ExpiryMask, Stale: uint16(packed >> layout.ExpiryStaleShift), Tag: c.UserTag.Load()}
+		}
+		if len(next.Value) != 8 {
+			return fmt.Errorf("%w: %d bytes", ErrNotCounter, len(next.Value))
+		}
+		n := int64(binary.LittleEndian.Uint64(next.Value))
+		if delta > 0 && n > math.MaxInt64-delta || delta < 0 && n < math.MinInt64-delta {
+			return fmt.Errorf("%w: %d plus %d", ErrOverflow, n, delta)
+		}
+		sum = n + delta
+		next.Value = binary.LittleEndian.AppendUint64(buf[:0], uint64(sum))
+		version, err = sh.replace(&k, &next, &f)
+		return err
+	})
+	return sum, err
 }
 
-func (s *Slab) remove(ctx context.Context, k key) (found bool, err error) {
+// Touch gives the record a new expiry, as in Item, and counts as a use of it; the
+// value and its version stay. It reports whether there was one, not expired. It waits as
+// Put does.
+func (s *Slab) Touch(ctx context.Context, k Key, expiry uint64) (found bool, err error) {
 	if len(k.bytes) > int(s.geo.MaxKey) {
 		return false, s.usable()
 	}
 	sh := s.shardOf(k.hash)
 	err = s.update(ctx, sh, func() error {
-		n, at, err := sh.find(&k)
-		if err != nil || n == 0 {
+		f, err := sh.find(&k)
+		if err != nil {
 			return err
 		}
-		expiry := sh.cell(n).Expiry.Load() & layout.ExpiryMask
-		found = expiry == 0 || expiry > s.domain.Wall.Load()
-		sh.head.Deletes.Add(1)
-		return sh.release(n, k.hash, at)
+		if found = sh.current(&f) != Absent; !found {
+			return nil
+		}
+		c := sh.cell(f.cell)
+		c.Expiry.Store(c.Expiry.Load()&^layout.ExpiryMask | min(expiry, layout.ExpiryMask)) // pairs with the loads of readers, who see one or the other
+		seen := c.Recency.Load()
+		lru.Touch(c, seen, sh.now.Load(), 0)
+		if lru.Due(seen, sh.head.Turn.Load()) {
+			return sh.order.Promote(f.cell)
+		}
+		return nil
 	})
 	return found, err
 }
 
-// write is Set under the lock. PROTOCOL.md, "Set". A crash after any step leaves
-// either the old value or the new one; the rebuild that follows keeps the higher
-// version.
-func (sh *shard) write(k *key, value []byte, expiry uint64) error {
-	old, at, err := sh.find(k)
-	if err != nil {
-		return err
+// Remove removes the key, and a claim on it, and reports whether it was there.
+// Once it returned nobody finds the key, until it is set again. It waits as Put
+// does.
+func (s *Slab) Remove(ctx context.Context, k Key) (found bool, err error) {
+	if len(k.bytes) > int(s.geo.MaxKey) {
+		return false, s.usable()
 	}
-	need := sh.slab.geo.cellsFor(uint64(len(k.bytes)) + uint64(len(value)))
+	sh := s.shardOf(k.hash)
+	err = s.update(ctx, sh, func() error {
+		f, err := sh.find(&k)
+		if err == nil {
+			err = sh.endClaim(&k, &f)
+		}
+		if err != nil || f.cell == 0 {
+			return err
+		}
+		found = sh.current(&f) != Absent
+		sh.head.Deletes.Add(1)
+		shm.Increment(&sh.deletes)
+		return sh.release(f.cell, k.hash, f.at)
+	})
+	return found, err
+}
+
+// Delete is Remove for plain bytes.
+func (s *Slab) Delete(ctx context.Context, k []byte) (bool, error) { return s.Remove(ctx, s.Key(k)) }
+
+// DeleteHash is Remove for a record that SetHash stored.
+func (s *Slab) DeleteHash(ctx context.Context, hash uint64) (bool, error) {
+	var buf [8]byte
+	return s.Remove(ctx, s.HashKey(hash, &buf))
+}
+
+// fits returns an error for a record that the slab was not made for.
+func (s *Slab) fits(k *Key, it *Item) error {
+	if len(k.bytes) > int(s.geo.MaxKey) {
+		return fmt.Errorf("%w: %d bytes, the slab's limit is %d", ErrKeyTooLong, len(k.bytes), s.geo.MaxKey)
+	}
+	if len(it.Value) > int(s.geo.MaxValue) {
+		return fmt.Errorf("%w: %d bytes, the slab's limit is %d", ErrValueTooLong, len(it.Value), s.geo.MaxValue)
+	}
+	return nil
+}
+
+// current returns the version of the record found, Absent if it has expired.
+func (sh *shard) current(f *found) uint64 {
+	if f.cell == 0 {
+		return Absent
+	}
+	c := sh.cell(f.cell)
+	if sh.expired(c.Expiry.Load()) {
+		return Absent
+	}
+	return c.Version.Load()
+}
+
+// endClaim takes back the claim on a key, if there is one.
+func (sh *shard) endClaim(k *Key, f *found) error {
+	if f.claim == 0 {
+		return nil
+	}
+	claim := f.claim
+	f.claim = 0
+	return sh.release(claim, k.hash, f.claimAt)
+}
+
+// replace writes the item in place of what was found, and ends the claim.
+func (sh *shard) replace(k *Key, it *Item, f *found) (version uint64, err error) {
+	// First, as room for the record may be made of it; who dies here has only cost
+	// a loader its claim.
+	if err := sh.endClaim(k, f); err != nil {
+		return 0, err
+	}
+	version, err = sh.write(k, it, f.cell, f.at)
+	if err == nil {
+		shm.Increment(&sh.sets)
+	}
+	return version, err
+}
+
+// write stores a record in place of old, if there is one, named by the slot at.
+// PROTOCOL.md, "Set". A crash after any step leaves either the old value or the
+// new one; the rebuild that follows keeps the higher version. The version is
+// returned even with an error: the record may be visible.
+func (sh *shard) write(k *Key, it *Item, old uint32, at place) (version uint64, err error) {
+	need := sh.slab.geo.cellsFor(uint64(len(k.bytes)) + uint64(len(it.Value)))
 	if err := sh.makeRoom(need, old); err != nil {
-		return err
+		return 0, err
 	}
 	var extra uint64
 	var end *layout.Bucket
 	if old == 0 {
 		if at, extra, end, err = sh.vacant(k.hash); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	n, err := sh.fill(k, value, expiry)
+	n, version, err := sh.fill(k, it)
 	if err != nil {
-		return err
+		return version, err
 	}
 	if extra != 0 {
 		// Linked while empty: a late reader may still be inside the bucket, and must
@@ -98,31 +261,31 @@ func (sh *shard) write(k *key, value []byte, expiry uint64) error {
 	at.store(k.tag()<<layout.SlotTagShift | uint64(n)) // the value is visible now
 	if old != 0 {
 		if err := sh.free(old); err != nil {
-			return err
+			return version, err
 		}
 	}
 	if err := sh.order.PushFront(n); err != nil {
-		return err
+		return version, err
 	}
 	sh.order.Written()
-	sh.tally(1, need, uint64(len(k.bytes)+len(value)))
+	sh.tally(1, need, uint64(len(k.bytes)+len(it.Value)))
 	sh.head.Sets.Add(1)
-	return nil
+	return version, nil
 }
 
 // fill writes the record into free cells and returns its head, even and in no
 // slot yet. Readers that still hold the cells from an earlier life see the odd
 // version first (read.pml), which the atomic stores order before the bytes.
-func (sh *shard) fill(k *key, value []byte, expiry uint64) (uint32, error) {
+func (sh *shard) fill(k *Key, it *Item) (head uint32, version uint64, err error) {
 	sequence := sh.head.Sequence.Load() + 1
-	version := sh.version(sequence)
+	version = sh.version(sequence)
 	if sequence > layout.VersionLimit>>layout.VersionSequenceShift-1 {
-		return 0, sh.brokenf("sequence number %d", sequence)
+		return 0, 0, sh.brokenf("sequence number %d", sequence)
 	}
 	sh.head.Sequence.Store(sequence)
 	n, err := sh.pop()
 	if err != nil {
-		return 0, err
+		return 0, version, err
 	}
 	c, off := sh.cell(n), sh.cellOffset(n)
 	c.Version.Store(version | layout.VersionPart)
@@ -130,12 +293,13 @@ func (sh *shard) fill(k *key, value []byte, expiry uint64) (uint32, error) {
 	var header [headSize - 8]byte // what follows the version
 	le := binary.LittleEndian
 	le.PutUint64(header[0:], lru.Recency(sh.slab.domain.Now.Load(), sh.head.Turn.Load()))
-	le.PutUint64(header[16:], expiry)
-	le.PutUint32(header[24:], uint32(len(value)))
+	le.PutUint64(header[16:], it.expiry())
+	le.PutUint32(header[24:], uint32(len(it.Value)))
 	le.PutUint32(header[28:], k.word())
+	le.PutUint32(header[36:], it.Tag)
 	sh.cells.Write(off+8, header[:])
 
-	rest := [2][]byte{k.bytes, value}
+	rest := [2][]byte{k.bytes, it.Value}
 	put := func(off, room uint64) {
 		for i := range rest {
 			part := min(uint64(len(rest[i])), room)
@@ -147,7 +311,7 @@ func (sh *shard) fill(k *key, value []byte, expiry uint64) (uint32, error) {
 	for link := &c.Chain; len(rest[0])+len(rest[1]) > 0; {
 		n, err := sh.pop()
 		if err != nil {
-			return 0, err
+			return 0, version, err
 		}
 		t := sh.tail(n)
 		t.Version.Store(version | layout.VersionPart)
@@ -156,5 +320,5 @@ func (sh *shard) fill(k *key, value []byte, expiry uint64) (uint32, error) {
 		link = &t.Chain
 	}
 	c.Version.Store(version) // pairs with the loads of readers: the bytes are whole
-	return n, nil
+	return n, version, nil
 }

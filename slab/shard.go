@@ -23,6 +23,7 @@ type shard struct {
 	// Of the geometry and the domain, for the hot path.
 	wall, now                  *atomic.Uint64
 	cellSize, payload, buckets uint64
+	grain                      uint64 // a hit stamps what was last stamped longer ago than this, in milliseconds
 	count, overflows           uint32
 
 	mutex *lock.Mutex // guards everything of the shard but the readers' words
@@ -32,6 +33,8 @@ type shard struct {
 	_            [64]byte
 	hits, misses atomic.Uint64
 	_            [48]byte
+
+	sets, deletes, rebuilds atomic.Uint64 // of this process, counted under the lock
 }
 
 func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
@@ -42,7 +45,7 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	sh.cells = w.Sub(g.cellOffset(), g.cellBytes())
 	sh.order = lru.New(sh.head, sh.cells, uint64(g.CellSize), g.Cells)
 	sh.cellSize, sh.payload, sh.buckets = uint64(g.CellSize), g.Payload(), uint64(g.Buckets)
-	sh.wall, sh.now = s.domain.Wall, s.domain.Now
+	sh.wall, sh.now, sh.grain = s.domain.Wall, s.domain.Now, uint64(g.StampMillis)
 	sh.count, sh.overflows = g.Cells, g.Overflow
 	sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)
 }
@@ -123,7 +126,7 @@ func (sh *shard) appendBytes(dst []byte, head uint32, version, from, n uint64) (
 }
 
 // hasKey reports whether the record's key bytes are k's.
-func (sh *shard) hasKey(head uint32, version uint64, k *key) bool {
+func (sh *shard) hasKey(head uint32, version uint64, k *Key) bool {
 	if uint64(len(k.bytes)) <= sh.payload {
 		return sh.cells.Equal(sh.cellOffset(head)+headSize, k.bytes)
 	}

@@ -19,6 +19,28 @@ type Domain struct {
 	Owner lock.Owner
 	Wall  *atomic.Uint64 // milliseconds since 1970, for expiry
 	Now   *atomic.Uint64 // the domain's own time in milliseconds, for recency
+
+	// Notify, if set, is told what happened to a shard that this handle locked, by
+	// the goroutine that did, after it has left the lock.
+	Notify func(Event)
+}
+
+// EventKind is what an Event is about.
+type EventKind int
+
+// What may happen to a shard.
+const (
+	Stolen  EventKind = iota + 1 // its lock was left by the dead, or in need of repair
+	Rebuilt                      // it was rebuilt
+	Corrupt                      // a rebuild did not help: the operation returned ErrCorrupt
+)
+
+// Event is something out of the ordinary.
+type Event struct {
+	Kind    EventKind
+	Shard   int
+	Dropped uint64 // Rebuilt: damaged records that it gave up
+	Err     error  // what was found, if anything said so
 }
 
 // Identity ties a slab to its place in a domain; Open refuses another's.
@@ -143,6 +165,7 @@ func (s *Slab) update(ctx context.Context, sh *shard, change func() error) (err 
 // locked runs change and unlocks; the caller has just taken the lock.
 func (sh *shard) locked(consistent bool, change func() error) (err error) {
 	finished := false
+	var events []Event
 	defer func() {
 		if !finished { // a fault, a panic, or beyond repair: readers must not trust the shard
 			sh.abandon()
@@ -151,22 +174,36 @@ func (sh *shard) locked(consistent bool, change func() error) (err error) {
 		if e := sh.unlock(consistent); e != nil {
 			err = errors.Join(err, e)
 		}
+		if sh.slab.domain.Notify != nil {
+			for _, e := range events {
+				sh.slab.domain.Notify(e)
+			}
+		}
 	}()
 	if !consistent {
 		sh.head.Steals.Add(1)
+		events = append(events, Event{Kind: Stolen, Shard: int(sh.number)})
 	}
 	if !consistent || sh.head.Epoch.Load()&layout.EpochRebuilding != 0 {
-		sh.rebuild()
+		events = append(events, sh.repair(nil))
 	}
 	consistent = true
 	if err = change(); isBroken(err) {
-		sh.rebuild()
+		events = append(events, sh.repair(err))
 		if err = change(); isBroken(err) { // half done, and not finished
+			events = append(events, Event{Kind: Corrupt, Shard: int(sh.number), Err: err})
 			return fmt.Errorf("shard %d: %w: %w", sh.number, ErrCorrupt, err)
 		}
 	}
 	finished = true
 	return err
+}
+
+// repair rebuilds the shard and tells what came of it.
+func (sh *shard) repair(cause error) Event {
+	before := sh.head.Dropped.Load()
+	sh.rebuild()
+	return Event{Kind: Rebuilt, Shard: int(sh.number), Dropped: sh.head.Dropped.Load() - before, Err: cause}
 }
 
 // unlock leaves the lock. If it was taken away the whole handle is lost.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/lru"
 )
 
 // Everything here needs the lock.
@@ -42,13 +43,25 @@ func (sh *shard) makeRoom(need uint64, old uint32) error {
 		if err != nil {
 			return err
 		}
+		sh.countEviction(victim)
 		if err := sh.drop(victim); err != nil {
 			return err
 		}
-		sh.head.EvictedFull.Add(1)
 		victim = next
 	}
 	return nil
+}
+
+// countEviction notes that a record goes to make room, and how long it was unused.
+func (sh *shard) countEviction(n uint32) {
+	now, stamp := sh.now.Load(), uint64(0)
+	if sh.isCell(n) {
+		stamp = lru.Stamp(sh.cell(n).Recency.Load())
+	}
+	age := now - min(stamp, now)
+	sh.head.EvictedFull.Add(1)
+	sh.head.AgeSum.Add(age)
+	sh.head.AgeLast.Store(max(age, 1))
 }
 
 // drop removes a record that is known by its cell only.

@@ -13,21 +13,29 @@ type Stats struct {
 	Deletes       uint64 // deletions that found a record
 	EvictedFull   uint64 // records evicted to make room
 	EvictedCutoff uint64 // records evicted by a cutoff
+	EvictedTag    uint64 // records evicted by their tag
+	Cleared       uint64 // records removed by Clear
+	AgeMean       uint64 // milliseconds unused, on average, of the records evicted to make room
+	AgeLast       uint64 // milliseconds unused, of the youngest among those each shard evicted last to make room
 	Rebuilds      uint64 // shards rebuilt
 	Steals        uint64 // locks found taken by the dead or left in need of repair
 	Dropped       uint64 // records given up by rebuilds as damaged
 	Overflow      uint64 // overflow buckets ever used at once since the last rebuild
 
-	Hits      uint64 // this handle: lookups answered with a value
-	Misses    uint64 // this handle: lookups answered with a miss
-	LockWaits uint64 // this handle: locks that were not free at the first try
-	LockTaken uint64 // this handle: locks taken from the dead
+	Hits        uint64 // this handle: lookups answered with a value
+	Misses      uint64 // this handle: lookups answered with a miss
+	OwnSets     uint64 // this handle: records written
+	OwnDels     uint64 // this handle: deletions that found a record
+	OwnRebuilds uint64 // this handle: shards rebuilt
+	LockWaits   uint64 // this handle: locks that were not free at the first try
+	LockTaken   uint64 // this handle: locks taken from the dead
 }
 
 // Stats returns the figures of the moment; they are read without a lock, so that
 // they need not agree with each other.
 func (s *Slab) Stats() (st Stats, err error) {
 	defer s.leave(shm.Guard(), &err)
+	var ages uint64
 	for i := range s.shards {
 		sh := &s.shards[i]
 		st.Records += uint64(sh.head.Live.Load())
@@ -38,15 +46,35 @@ func (s *Slab) Stats() (st Stats, err error) {
 		st.Deletes += sh.head.Deletes.Load()
 		st.EvictedFull += sh.head.EvictedFull.Load()
 		st.EvictedCutoff += sh.head.EvictedCutoff.Load()
+		st.EvictedTag += sh.head.EvictedTag.Load()
+		st.Cleared += sh.head.Cleared.Load()
+		ages += sh.head.AgeSum.Load()
+		if age := sh.head.AgeLast.Load(); age != 0 && (st.AgeLast == 0 || age < st.AgeLast) {
+			st.AgeLast = age
+		}
 		st.Rebuilds += sh.head.Rebuilds.Load()
 		st.Steals += sh.head.Steals.Load()
 		st.Dropped += sh.head.Dropped.Load()
 		st.Overflow += uint64(sh.head.OverflowBump.Load())
 		st.Hits += sh.hits.Load()
 		st.Misses += sh.misses.Load()
+		st.OwnSets += sh.sets.Load()
+		st.OwnDels += sh.deletes.Load()
+		st.OwnRebuilds += sh.rebuilds.Load()
 	}
+	st.AgeMean = ages / max(st.EvictedFull, 1)
 	st.LockWaits, st.LockTaken = s.locks.Waits.Load(), s.locks.Steals.Load()
 	return st, s.usable()
+}
+
+// Len returns the number of records held, expired ones and claims included. One
+// load per shard.
+func (s *Slab) Len() (n uint64, err error) {
+	defer s.leave(shm.Guard(), &err)
+	for i := range s.shards {
+		n += uint64(s.shards[i].head.Live.Load())
+	}
+	return n, s.usable()
 }
 
 // Holder is who holds a shard's lock.

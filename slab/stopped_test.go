@@ -77,7 +77,7 @@ func readStopped(dir string) error {
 // wholeLookup is GetHash without the short way.
 func (c *scene) wholeLookup(dst []byte, hash uint64) ([]byte, bool, error) {
 	var buf [8]byte
-	return c.get(dst, c.hashKey(hash, &buf))
+	return c.get(dst, c.HashKey(hash, &buf), &look{})
 }
 
 // Slot reuse, a value seen before its slot is stored, freed
@@ -182,9 +182,9 @@ func TestStopped_ReaderAnywhere_NeverMissesTearsOrGoesBack(t *testing.T) {
 			set()
 			err := s.update(bg, sh, func() error {
 				var buf [8]byte
-				k := s.hashKey(s.key, &buf)
+				k := s.HashKey(s.key, &buf)
 				next()
-				if _, err := sh.fill(&k, proof(nil, 0, number), 0); err != nil {
+				if _, _, err := sh.fill(&k, &Item{Value: proof(nil, 0, number)}); err != nil {
 					return err
 				}
 				signal(unix.SIGCONT)

@@ -24,14 +24,13 @@ type sample struct {
 // compare computes a sample of the cache's values again, byte for byte.
 func compare(ctx context.Context, cache *flagstone.Cache, t tree, seed uint64, tell func(done, of int)) (s sample, err error) {
 	var keys []string
-	err = cache.Scan(ctx, func(r flagstone.Record) bool {
+	for r, err := range cache.All(ctx) {
+		if err != nil {
+			return s, fmt.Errorf("list the cache: %w", err)
+		}
 		if key := string(r.Key); !strings.HasPrefix(key, errandKey) {
 			keys = append(keys, key)
 		}
-		return true
-	})
-	if err != nil {
-		return s, fmt.Errorf("list the cache: %w", err)
 	}
 	s.Of = len(keys)
 	keys = shuffled(keys, seed, workers+1)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/slab"
 )
 
@@ -61,7 +62,7 @@ type Shape struct {
 // takes one cell.
 func (s Shape) Options(records uint64, longestKey int) (flagstone.Options, error) {
 	// A value of 0 bytes at most cannot be asked for, nor a key of less than 8.
-	o := flagstone.Options{Entries: records, Shards: s.Shards, MaxKey: max(8, longestKey), MaxValue: max(1, s.Value)}
+	o := flagstone.Options{Entries: records, Shards: s.Shards, MaxKey: max(8, longestKey), MaxValue: max(layout.LeastMaxValue, s.Value)}
 	for o.CellSize = 64; (slab.Geometry{CellSize: uint32(o.CellSize)}).Payload() < uint64(o.MaxKey+o.MaxValue); {
 		o.CellSize += 64
 	}

@@ -1,0 +1,97 @@
+package flagstone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/flagstone-shm/flagstone/slab"
+)
+
+// Claim is the right to compute a key's value, for one process of the host at a
+// time. Others that want the value wait for Fill or Abandon; if this process dies
+// or is late the next one takes the claim over. GetOrLoad does all that by itself.
+type Claim struct {
+	cache   *Cache
+	slab    *slab.Slab
+	key     slab.Key
+	version uint64
+}
+
+// LoadError is the error of another process that computed a value.
+type LoadError struct {
+	Text string // as much of it as fits a record
+}
+
+// Error returns the text.
+func (e *LoadError) Error() string { return "load in another process: " + e.Text }
+
+// Unwrap returns ErrLoad.
+func (e *LoadError) Unwrap() error { return ErrLoad }
+
+// Claim makes the caller the one that computes key's value, for as long as timeout.
+// It returns ErrExists if there is a value, ErrClaimed while a living process has
+// the claim, a *LoadError while an error holds for all, ErrFull where there is no
+// room for the claim. It waits as Set does.
+func (s *scope) Claim(ctx context.Context, key []byte, timeout time.Duration) (*Claim, error) {
+	v, k, err := s.writable(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	s.cache.table.Tick()
+	_, ok, won, c, err := v.slab.Claim(ctx, nil, k, s.cache.deadline(timeout))
+	switch {
+	case err != nil:
+		return nil, err
+	case won:
+		return &Claim{s.cache, v.slab, k, c.Version}, nil
+	case ok:
+		return nil, fmt.Errorf("claim: %w", ErrExists)
+	case c.State == slab.Failed:
+		return nil, &LoadError{c.Text}
+	}
+	return nil, fmt.Errorf("claim: %w", ErrClaimed)
+}
+
+// deadline returns the domain time at which a timeout is over.
+func (c *Cache) deadline(timeout time.Duration) uint64 {
+	now := c.now()
+	return now + min(uint64(max(timeout, 0)/time.Millisecond)+1, math.MaxInt64)
+}
+
+// Fill stores the value and ends the claim, and returns the value's token. It
+// returns ErrClaimLost, and stores nothing, if the claim has ended: it was late and
+// another process took it over, or the key was set or deleted meanwhile, which
+// makes the value old. It waits as Set does.
+func (c *Claim) Fill(ctx context.Context, it Item) (Token, error) {
+	packed, err := c.cache.packed(&it)
+	if err != nil {
+		return 0, err
+	}
+	version, err := c.slab.Fill(ctx, c.key, c.version, &packed)
+	return Token(version), err
+}
+
+// Abandon ends the claim without a value. With a cause those who wait get its text
+// as a *LoadError, and so do all who want the value within negativeTTL; without,
+// the next one computes. ErrClaimLost says that the claim had ended. It waits as
+// Set does.
+func (c *Claim) Abandon(ctx context.Context, cause error, negativeTTL time.Duration) error {
+	if cause == nil {
+		return c.slab.Release(ctx, c.key, c.version)
+	}
+	until := uint64(0)
+	if negativeTTL != 0 {
+		var err error
+		if until, err = c.cache.expiry(negativeTTL); err != nil {
+			return err
+		}
+	}
+	text := cause.Error()
+	if passed := new(LoadError); errors.As(cause, &passed) {
+		text = passed.Text
+	}
+	return c.slab.Fail(ctx, c.key, c.version, text, until)
+}

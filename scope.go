@@ -1,0 +1,220 @@
+package flagstone
+
+import (
+	"context"
+	"time"
+
+	"github.com/flagstone-shm/flagstone/slab"
+)
+
+// scope is where keys are: the cache itself or a namespace of it. Its methods are
+// those that both have.
+type scope struct {
+	cache *Cache
+	name  []byte // of the namespace; nil is the cache itself
+}
+
+// Get is Cache.Get.
+func (s *scope) Get(dst, key []byte) (value []byte, ok bool, err error) {
+	c := s.cache
+	c.pulse.beat()
+	v := c.view.Load()
+	var buf [keyRoom]byte
+	for looks := 0; ; {
+		k, found, err := s.key(v, buf[:0], key)
+		if err == nil && found {
+			value, ok, err = v.slab.GetKey(dst, k)
+		}
+		if ok || err != nil || !c.stale(&v, &looks, &err) {
+			return orElse(value, dst, ok), ok, err
+		}
+	}
+}
+
+// keyRoom is for how long a key in a namespace nothing is allocated.
+const keyRoom = 128
+
+// orElse returns value if ok, and dst as it was otherwise.
+func orElse(value, dst []byte, ok bool) []byte {
+	if ok {
+		return value
+	}
+	return dst
+}
+
+// GetItem is Get, returning what is kept with the value too.
+func (s *scope) GetItem(dst, key []byte) (it Item, ok bool, err error) {
+	return s.item(dst, key, (*slab.Slab).GetItem)
+}
+
+// Peek is Get without being a use of the record: its age and its place in the
+// order stay, and no statistics count it.
+func (s *scope) Peek(dst, key []byte) (value []byte, ok bool, err error) {
+	it, ok, err := s.item(dst, key, (*slab.Slab).Peek)
+	return orElse(it.Value, dst, ok), ok, err
+}
+
+// TTL returns how long key's value is still good, NoExpiry if for ever, and
+// whether there is one. It is no use of the record.
+func (s *scope) TTL(key []byte) (ttl time.Duration, ok bool, err error) {
+	it, ok, err := s.item(nil, key, func(s *slab.Slab, _ []byte, k slab.Key) (slab.Item, bool, error) { return s.Head(k) })
+	return it.TTL, ok, err
+}
+
+// item looks a key up by one of the slab's ways.
+func (s *scope) item(dst, key []byte, get func(*slab.Slab, []byte, slab.Key) (slab.Item, bool, error)) (Item, bool, error) {
+	c := s.cache
+	c.pulse.beat()
+	v := c.view.Load()
+	for looks := 0; ; {
+		var it slab.Item
+		k, ok, err := s.key(v, nil, key)
+		if err == nil && ok {
+			it, ok, err = get(v.slab, dst, k)
+		}
+		if ok && err == nil {
+			return c.unpacked(&it), true, nil
+		}
+		if err != nil || !c.stale(&v, &looks, &err) {
+			return Item{}, false, err
+		}
+	}
+}
+
+// GetBatch looks up all keys and leaves the results in b. The memory accesses of
+// different keys overlap, which makes a key of a batch of 16 several times
+// cheaper than a Get. Each key is answered as Get would; the batch is no
+// snapshot.
+func (s *scope) GetBatch(b *Batch, keys [][]byte) (err error) {
+	c := s.cache
+	c.pulse.beat()
+	v := c.view.Load()
+	for looks := 0; ; {
+		if s.name == nil {
+			err = v.slab.GetBatch(b, keys)
+		} else {
+			err = s.batch(v, b, keys)
+		}
+		if err != nil || b.Hits() == len(keys) || !c.stale(&v, &looks, &err) {
+			return err
+		}
+	}
+}
+
+// Batch holds the results of a GetBatch, to be used again for the next.
+type Batch = slab.Batch
+
+// Set stores value under key in place of any earlier one. After ttl, counted in
+// milliseconds of wall time and rounded up, the value is a miss, at the clock's
+// next tick of 10 ms; NoExpiry is never. The value is visible to all processes
+// when Set returns, and stays so if this process dies then. It waits for the lock
+// of the key's shard until ctx ends (ErrBusy): some milliseconds and a rebuild if
+// its owner died. If the shard is full, others are evicted, or Set returns
+// ErrFull. It returns ErrKeyTooLong and ErrValueTooLong for what the cache was not
+// made for, ErrTTL for a negative ttl. Who loads the key's value at this moment is
+// not going to store it.
+func (s *scope) Set(ctx context.Context, key, value []byte, ttl time.Duration) error {
+	_, _, err := s.put(ctx, key, &Item{Value: value, TTL: ttl}, slab.Anyhow)
+	return err
+}
+
+// SetItem is Set with all that can be kept with a value. It returns the token of
+// what it stored.
+func (s *scope) SetItem(ctx context.Context, key []byte, it Item) (Token, error) {
+	token, _, err := s.put(ctx, key, &it, slab.Anyhow)
+	return token, err
+}
+
+// SetIfAbsent is Set if there is no value under key, or an expired one, and
+// reports whether it stored.
+func (s *scope) SetIfAbsent(ctx context.Context, key, value []byte, ttl time.Duration) (stored bool, err error) {
+	_, stored, err = s.put(ctx, key, &Item{Value: value, TTL: ttl}, slab.Absent)
+	return stored, err
+}
+
+// CompareAndSwap is Set if the value under key is still the one whose token
+// GetItem or a write returned, and reports whether it stored. It returns the
+// token of the new value.
+func (s *scope) CompareAndSwap(ctx context.Context, key []byte, token Token, value []byte, ttl time.Duration) (Token, bool, error) {
+	if token <= Token(slab.Anyhow) {
+		return 0, false, nil // no value ever has such a token
+	}
+	return s.put(ctx, key, &Item{Value: value, TTL: ttl}, uint64(token))
+}
+
+func (s *scope) put(ctx context.Context, key []byte, it *Item, want uint64) (Token, bool, error) {
+	v, k, err := s.writable(ctx, key)
+	if err != nil {
+		return 0, false, err
+	}
+	packed, err := s.cache.packed(it)
+	if err != nil {
+		return 0, false, err
+	}
+	version, stored, err := v.slab.Put(ctx, k, &packed, want)
+	return Token(version), stored, err
+}
+
+// SetBatch stores all items, each as SetItem would; several of one key in their
+// order. It takes a shard's lock once for up to 64 of them. If one does not fit
+// the cache it stores none; on another error it has stored as many as it says.
+// For others the items appear one by one.
+func (s *scope) SetBatch(ctx context.Context, items []KeyItem) (stored int, err error) {
+	batch := make([]slab.KeyItem, len(items))
+	for i := range items {
+		v, k, err := s.writable(ctx, items[i].Key)
+		if err != nil {
+			return 0, err
+		}
+		if batch[i].Item, err = s.cache.packed(&items[i].Item); err != nil {
+			return 0, err
+		}
+		if batch[i].Key = k; i == len(items)-1 {
+			return v.slab.PutBatch(ctx, batch)
+		}
+	}
+	return 0, nil
+}
+
+// Increment adds delta, which may be negative, to the counter under key and
+// returns the sum. A counter is a value of 8 bytes, a signed number, little-endian.
+// Where there is none it begins with initial, and expires after ttl; later
+// increments leave the expiry alone. A sum beyond 64 bits is ErrOverflow, a value
+// of another length ErrNotCounter, and nothing is changed then. It waits as Set
+// does; of increments by any processes none is lost.
+func (s *scope) Increment(ctx context.Context, key []byte, delta, initial int64, ttl time.Duration) (int64, error) {
+	v, k, err := s.writable(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+	packed, err := s.cache.packed(&Item{Value: encodeCounter(initial), TTL: ttl})
+	if err != nil {
+		return 0, err
+	}
+	return v.slab.Add(ctx, k, delta, packed)
+}
+
+// Touch gives key's value a new ttl and counts as a use of it; value and token
+// stay. It reports whether there was one. It waits as Set does.
+func (s *scope) Touch(ctx context.Context, key []byte, ttl time.Duration) (found bool, err error) {
+	v, k, err := s.writable(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	expiry, err := s.cache.expiry(ttl)
+	if err != nil {
+		return false, err
+	}
+	return v.slab.Touch(ctx, k, expiry)
+}
+
+// Delete removes key and reports whether it was there. Once it returned no
+// process finds it, until it is set again; who loads its value at this moment is
+// not going to store it. It waits as Set does.
+func (s *scope) Delete(ctx context.Context, key []byte) (bool, error) {
+	v, k, err := s.writable(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	return v.slab.Remove(ctx, k)
+}

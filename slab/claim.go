@@ -1,0 +1,216 @@
+package slab
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+)
+
+// A claim is a record of its own beside the key's: the same key bytes with
+// FlagClaim, in the same shard, so that an expired value can stay while somebody
+// computes the next. Its version names it. PROTOCOL.md, "Claims".
+
+// ClaimState is how a key is claimed.
+type ClaimState int
+
+// States of a claim.
+const (
+	Unclaimed ClaimState = iota // nobody computes the value, or whoever did is dead or overdue
+	Loading                     // a living process computes it
+	Failed                      // whoever computed it could not
+)
+
+// Claim is what a shard says of who computes a key's value.
+type Claim struct {
+	State    ClaimState
+	Version  uint64 // names the claim while Loading
+	Owner    uint64 // the loader's token
+	Deadline uint64 // domain time in milliseconds; from then on it is overdue
+	Ended    uint64 // Failed: the claim that it ended
+	Until    uint64 // Failed: wall time in milliseconds until which it holds for all
+	Text     string // Failed: the loader's error
+}
+
+// claim values are at most this long, so that a copy of one is bounded.
+const longestClaim = layout.ClaimText + 1024
+
+// parseClaim reads a claim's value; anything odd is no claim.
+func parseClaim(b []byte) (c Claim) {
+	if len(b) < layout.ClaimText {
+		return c
+	}
+	le := binary.LittleEndian
+	switch le.Uint64(b[layout.ClaimState:]) {
+	case layout.ClaimLoading:
+		c.State = Loading
+	case layout.ClaimFailed:
+		c.State = Failed
+	}
+	c.Owner, c.Deadline = le.Uint64(b[layout.ClaimOwner:]), le.Uint64(b[layout.ClaimDeadline:])
+	c.Ended, c.Until = le.Uint64(b[layout.ClaimEnded:]), le.Uint64(b[layout.ClaimUntil:])
+	c.Text = string(b[layout.ClaimText:])
+	return c
+}
+
+// bytes is the inverse of parseClaim.
+func (c *Claim) bytes(room int) []byte {
+	le, b := binary.LittleEndian, make([]byte, layout.ClaimText, longestClaim)
+	state := uint64(layout.ClaimLoading)
+	if c.State == Failed {
+		state = layout.ClaimFailed
+	}
+	le.PutUint64(b[layout.ClaimState:], state)
+	le.PutUint64(b[layout.ClaimOwner:], c.Owner)
+	le.PutUint64(b[layout.ClaimDeadline:], c.Deadline)
+	le.PutUint64(b[layout.ClaimEnded:], c.Ended)
+	le.PutUint64(b[layout.ClaimUntil:], c.Until)
+	return append(b, c.Text[:min(len(c.Text), longestClaim-layout.ClaimText, room-layout.ClaimText)]...)
+}
+
+// judge turns a claim of the dead and one that is overdue into none.
+func (s *Slab) judge(c Claim) Claim {
+	me := s.domain.Owner.Token()
+	if c.State == Loading && (c.Deadline <= s.domain.Now.Load() || c.Owner != me && s.domain.Owner.Dead(c.Owner)) {
+		return Claim{}
+	}
+	return c
+}
+
+// ClaimOf returns who computes the key's value, without a lock; as in Get it may
+// return ErrBusy. It costs a lookup and, for another's claim, a look at its lease.
+func (s *Slab) ClaimOf(k Key) (Claim, error) {
+	it, ok, err := s.Peek(make([]byte, 0, 128), k.claim())
+	if err != nil || !ok {
+		return Claim{}, err
+	}
+	c := parseClaim(it.Value)
+	c.Version = it.Version
+	return s.judge(c), nil
+}
+
+// Claim makes this handle the one that computes the key's value, until deadline,
+// domain time in milliseconds, unless there is a value, which is then appended to
+// dst, or a claim of a living loader, or its error as long as that holds for all:
+// then the claim it returns says so. If won, the caller owes a Fill or a Release
+// with the claim's version; if it dies or is late, the next one takes over. It
+// waits for the lock as Put does.
+func (s *Slab) Claim(ctx context.Context, dst []byte, k Key, deadline uint64) (value []byte, ok, won bool, c Claim, err error) {
+	mine := Claim{State: Loading, Owner: s.domain.Owner.Token(), Deadline: deadline}
+	it := Item{Value: mine.bytes(layout.ClaimText)}
+	ck := k.claim()
+	if err := s.fits(&ck, &it); err != nil {
+		return dst, false, false, c, err
+	}
+	sh := s.shardOf(k.hash)
+	err = s.update(ctx, sh, func() error {
+		f, err := sh.find(&k)
+		if err != nil {
+			return err
+		}
+		if now := sh.current(&f); now != Absent {
+			n := uint64(sh.cell(f.cell).ValueLength.Load())
+			if n > uint64(s.geo.MaxValue) {
+				return sh.brokenf("lengths of cell %d", f.cell)
+			}
+			if value, ok = sh.appendBytes(dst, f.cell, now, uint64(len(k.bytes)), n); !ok {
+				return sh.brokenf("chain of cell %d", f.cell)
+			}
+			return nil
+		}
+		if f.claim != 0 {
+			there := sh.claimIn(&k, f.claim)
+			if won = there.State == Loading && there.Version == mine.Version; won { // the second try, after a rebuild
+				return nil
+			}
+			c = s.judge(there)
+			if c.State == Loading || c.State == Failed && c.Until > s.domain.Wall.Load() {
+				return nil
+			}
+		}
+		mine.Version, err = sh.write(&ck, &it, f.claim, f.claimAt)
+		won = err == nil
+		return err
+	})
+	if won {
+		c = mine
+	}
+	if !ok {
+		value = dst
+	}
+	return value, ok && err == nil, won && err == nil, c, err
+}
+
+// claimIn reads the claim on k in a cell.
+func (sh *shard) claimIn(k *Key, n uint32) Claim {
+	c := sh.cell(n)
+	version := c.Version.Load()
+	var buf [longestClaim]byte
+	b, ok := sh.appendBytes(buf[:0], n, version, uint64(len(k.bytes)), min(uint64(c.ValueLength.Load()), longestClaim))
+	if !ok {
+		return Claim{}
+	}
+	claim := parseClaim(b)
+	claim.Version = version
+	return claim
+}
+
+// Fill stores the item of the loader whose claim has the version, and ends the
+// claim. If the claim is no longer there, as its deadline has passed and another
+// took it over, or the key was set or deleted meanwhile, it is ErrClaimLost and
+// nothing is stored. It waits as Put does.
+func (s *Slab) Fill(ctx context.Context, k Key, claim uint64, it *Item) (version uint64, err error) {
+	if err := s.fits(&k, it); err != nil {
+		return 0, err
+	}
+	err = s.claimed(ctx, k, claim, func(sh *shard, f *found) error {
+		version, err = sh.replace(&k, it, f)
+		return err
+	}, func(now uint64) bool { return version != 0 && now == version })
+	return version, err
+}
+
+// Release ends the claim without a value: the next one who misses the key claims
+// it anew. ErrClaimLost says that it had ended. It waits as Put does.
+func (s *Slab) Release(ctx context.Context, k Key, claim uint64) error {
+	done := false
+	return s.claimed(ctx, k, claim, func(sh *shard, f *found) error {
+		done = true
+		return sh.endClaim(&k, f)
+	}, func(uint64) bool { return done })
+}
+
+// Fail ends the claim with an error: those who wait for it get the text, and all
+// who miss the key until a wall time in milliseconds too. ErrClaimLost says that
+// the claim had ended. It waits as Put does.
+func (s *Slab) Fail(ctx context.Context, k Key, claim uint64, text string, until uint64) error {
+	ck := k.claim()
+	failed := Claim{State: Failed, Owner: s.domain.Owner.Token(), Ended: claim, Until: until, Text: text}
+	it := Item{Value: failed.bytes(int(s.geo.MaxValue))}
+	done := false
+	return s.claimed(ctx, k, claim, func(sh *shard, f *found) error {
+		done = true
+		_, err := sh.write(&ck, &it, f.claim, f.claimAt)
+		return err
+	}, func(uint64) bool { return done })
+}
+
+// claimed runs end under the lock if the claim is there. After a rebuild the claim
+// may have ended by what end had already done, which before tells.
+func (s *Slab) claimed(ctx context.Context, k Key, claim uint64, end func(*shard, *found) error, before func(now uint64) bool) error {
+	sh := s.shardOf(k.hash)
+	return s.update(ctx, sh, func() error {
+		f, err := sh.find(&k)
+		if err != nil {
+			return err
+		}
+		if f.claim != 0 && sh.cell(f.claim).Version.Load() == claim {
+			return end(sh, &f)
+		}
+		if before(sh.current(&f)) {
+			return nil
+		}
+		return fmt.Errorf("%w: claim %#x", ErrClaimLost, claim)
+	})
+}

@@ -1,0 +1,67 @@
+package slab
+
+import (
+	"cmp"
+	"context"
+	"slices"
+)
+
+// KeyItem is a key and what to store under it.
+type KeyItem struct {
+	Key  Key
+	Item Item
+}
+
+// writesPerLock bounds how long a batch holds a shard.
+const writesPerLock = 64
+
+// PutBatch stores all items, each as Put would with Anyhow; those of one key in
+// their order. Items of one shard share its lock, for up to 64 at a time. It
+// begins with none that does not fit the slab; on another error some are stored,
+// as many as it says.
+func (s *Slab) PutBatch(ctx context.Context, items []KeyItem) (stored int, err error) {
+	order := make([]int, len(items))
+	for i := range items {
+		order[i] = i
+		if err := s.fits(&items[i].Key, &items[i].Item); err != nil {
+			return 0, err
+		}
+	}
+	shard := func(i int) uint32 { return s.shardOf(items[i].Key.hash).number }
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(shard(a), shard(b)) })
+	for len(order) > 0 {
+		n := 1
+		for n < min(len(order), writesPerLock) && shard(order[n]) == shard(order[0]) {
+			n++
+		}
+		done, err := s.putSome(ctx, items, order[:n])
+		if stored += done; err != nil {
+			return stored, err
+		}
+		order = order[n:]
+	}
+	return stored, nil
+}
+
+// putSome stores items of one shard.
+func (s *Slab) putSome(ctx context.Context, items []KeyItem, which []int) (stored int, err error) {
+	sh := s.shardOf(items[which[0]].Key.hash)
+	for _, i := range which {
+		sh.index.Prefetch(sh.bucketOffset(items[i].Key.hash))
+	}
+	err = s.update(ctx, sh, func() error {
+		for stored < len(which) { // a second try, after a rebuild, goes on with the one that failed
+			it := &items[which[stored]]
+			f, err := sh.find(&it.Key)
+			if err != nil {
+				return err
+			}
+			if _, err := sh.replace(&it.Key, &it.Item, &f); err != nil {
+				return err
+			}
+			stored++
+		}
+		return nil
+	})
+	return stored, err
+}
