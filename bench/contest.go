@@ -16,9 +16,12 @@ type chunk struct {
 	Nanos   int64  `json:"ns"`
 	Keys    int64  `json:"keys"`
 	Mallocs uint64 `json:"mallocs"` // of the whole process
+	// Of single lookups, where they were timed.
+	Latency *latency `json:"latency,omitempty"`
 }
 
 func (c chunk) nanosPerKey() float64   { return float64(c.Nanos) / float64(c.Keys) }
+func (c chunk) keysPerMicro() float64  { return 1e3 / c.nanosPerKey() }
 func (c chunk) mallocsPerKey() float64 { return float64(c.Mallocs) / float64(c.Keys) }
 
 // entrant is one side of a contest.
@@ -62,10 +65,20 @@ type player struct {
 	misses bool // none of the keys is there
 	at     int
 	dst    []byte
+	times  []time.Duration // room for runTimed
 }
 
 func newPlayer(c cache, o op, keys stream, misses bool) *player {
-	return &player{cache: c, op: o, keys: keys, misses: misses, dst: make([]byte, batchSize*valueSize)}
+	return &player{cache: c, op: o, keys: keys, misses: misses, dst: make([]byte, batchSize*keys.size)}
+}
+
+// next returns up to n of the keys, the first ones again after the last.
+func (p *player) next(n int) stream {
+	part := p.keys.part(p.at, n)
+	if p.at += n; p.at >= p.keys.len() {
+		p.at = 0
+	}
+	return part
 }
 
 // garbageLimit is how much a chunk may allocate before its garbage is collected.
@@ -79,10 +92,7 @@ func (p *player) run(d time.Duration) (chunk, error) {
 	var keys, found int
 	var elapsed time.Duration
 	for start := time.Now(); elapsed < d; elapsed = time.Since(start) {
-		part := p.keys.part(p.at, window)
-		if p.at += window; p.at >= p.keys.len() {
-			p.at = 0
-		}
+		part := p.next(window)
 		n, err := p.op(p.cache, part, p.dst)
 		if err != nil {
 			return chunk{}, err
@@ -101,5 +111,5 @@ func (p *player) run(d time.Duration) (chunk, error) {
 	if after.TotalAlloc-before.TotalAlloc > garbageLimit {
 		runtime.GC()
 	}
-	return chunk{elapsed.Nanoseconds(), int64(keys), after.Mallocs - before.Mallocs}, nil
+	return chunk{Nanos: elapsed.Nanoseconds(), Keys: int64(keys), Mallocs: after.Mallocs - before.Mallocs}, nil
 }

@@ -17,9 +17,12 @@ type stone struct {
 
 // openFlagstone opens the domain that o names; who makes it destroys it.
 func openFlagstone(ctx context.Context, o options) (cache, error) {
-	c, err := flagstone.Open(ctx, o.Domain, flagstone.Options{
-		Dir: o.Dir, Entries: uint64(o.Entries), MustExist: o.Attach,
-	})
+	options, err := o.Shape.slab()
+	if err != nil {
+		return nil, err
+	}
+	options.Dir, options.MustExist = o.Dir, o.Attach
+	c, err := flagstone.Open(ctx, o.Domain, options)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +39,7 @@ func (c *stone) get(s stream, dst []byte) (hits int, err error) {
 		if err != nil {
 			return hits, err
 		}
-		if ok && len(v) == valueSize {
+		if ok && len(v) == s.size {
 			hits++
 		}
 	}
@@ -54,7 +57,7 @@ func (c *stone) getBatch(s stream, _ []byte) (hits int, err error) {
 			return hits, err
 		}
 		for i := range group.len() {
-			if v, ok := c.batch.Value(i); ok && len(v) == valueSize {
+			if v, ok := c.batch.Value(i); ok && len(v) == s.size {
 				hits++
 			}
 		}

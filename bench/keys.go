@@ -6,11 +6,6 @@ import (
 	"math/rand/v2"
 )
 
-const (
-	keySize   = 16
-	valueSize = 64
-)
-
 // stream is a sequence of keys, made before the clock runs. The same keys are
 // there as bytes and as a string, so that each contestant takes the form it likes
 // without copying; values, where a stream has them, are what to set.
@@ -18,25 +13,29 @@ type stream struct {
 	bytes  []byte
 	text   string
 	values []byte
+	size   int // bytes of a value, in the caches too
 }
 
 // newStream returns the keys of ids.
-func newStream(ids []uint32) stream {
+func newStream(ids []uint32, size int) stream {
 	b := make([]byte, 0, len(ids)*keySize)
 	for _, id := range ids {
 		b = binary.LittleEndian.AppendUint64(b, mix(uint64(id)))
 		b = binary.LittleEndian.AppendUint64(b, uint64(id))
 	}
-	return stream{bytes: b, text: string(b)}
+	return stream{bytes: b, text: string(b), size: size}
 }
 
+// idOf returns the id that newStream made a key of.
+func idOf(key []byte) uint64 { return binary.LittleEndian.Uint64(key[8:]) }
+
 // newRecords returns the keys of ids with their values.
-func newRecords(ids []uint32) stream {
-	s := newStream(ids)
-	s.values = make([]byte, 0, len(ids)*valueSize)
+func newRecords(ids []uint32, size int) stream {
+	s := newStream(ids, size)
+	s.values = make([]byte, 0, len(ids)*size)
 	for _, id := range ids {
-		for word := range uint64(valueSize / 8) {
-			s.values = binary.LittleEndian.AppendUint64(s.values, mix(uint64(id)<<8|word+1))
+		for word := range uint64(size / 8) {
+			s.values = binary.LittleEndian.AppendUint64(s.values, mix(uint64(id)<<16|word+1))
 		}
 	}
 	return s
@@ -45,14 +44,14 @@ func newRecords(ids []uint32) stream {
 func (s stream) len() int             { return len(s.text) / keySize }
 func (s stream) key(i int) []byte     { return s.bytes[i*keySize : (i+1)*keySize : (i+1)*keySize] }
 func (s stream) keyText(i int) string { return s.text[i*keySize : (i+1)*keySize] }
-func (s stream) value(i int) []byte   { return s.values[i*valueSize : (i+1)*valueSize : (i+1)*valueSize] }
+func (s stream) value(i int) []byte   { return s.values[i*s.size : (i+1)*s.size : (i+1)*s.size] }
 
 // part returns at most n keys, from key i on.
 func (s stream) part(i, n int) stream {
-	end := min(i+n, s.len())
-	p := stream{bytes: s.bytes[i*keySize : end*keySize], text: s.text[i*keySize : end*keySize]}
+	i, end := min(i, s.len()), min(i+n, s.len())
+	p := stream{bytes: s.bytes[i*keySize : end*keySize], text: s.text[i*keySize : end*keySize], size: s.size}
 	if s.values != nil {
-		p.values = s.values[i*valueSize : end*valueSize]
+		p.values = s.values[i*s.size : end*s.size]
 	}
 	return p
 }

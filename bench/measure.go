@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
-	"regexp"
 	"runtime"
 	"time"
 )
@@ -28,43 +26,10 @@ type measurement struct {
 	against    []comparison
 }
 
-// The background clock of a cache allocates now and then; an operation that
-// allocates does so each time.
-var none = atMost(0.001)
-
-var measurements = []measurement{
-	{name: "get uniform", op: "get", keys: "uniform", allocation: none, against: []comparison{
-		{"map", atMost(1.3)}, {"otter", atMost(0.6)}, {"redis", atMost(1.0 / 50)},
-	}},
-	{name: "get zipf", op: "get", keys: "zipf", against: []comparison{{"map", nil}, {"otter", nil}}},
-	{name: "get hot", op: "get", keys: "hot", against: []comparison{{"map", nil}, {"otter", nil}}},
-	{name: "get absent", op: "get", keys: "absent", misses: true, against: []comparison{{"map", nil}, {"otter", nil}}},
-	{name: "batch uniform", op: "batch", keys: "uniform", allocation: none, against: []comparison{
-		{"map", atMost(0.4)}, {"otter", nil}, {"redis", nil},
-	}},
-	{name: "batch zipf", op: "batch", keys: "zipf", against: []comparison{{"map", nil}, {"otter", nil}}},
-	{name: "set uniform", op: "set", keys: "records", allocation: none, against: []comparison{
-		{"map", nil}, {"otter", atMost(1)}, {"otter, clone", nil},
-	}},
-}
-
-// scaling compares what a second process adds.
-type scaling struct {
-	name   string
-	op     string
-	keys   string
-	target *target
-}
-
-var scalings = []scaling{
-	{"2 processes, get uniform", "get", "uniform", atLeast(0.93)},
-	{"2 processes, get zipf", "get", "zipf", atLeast(0.93)},
-	{"2 processes, set uniform", "set", "records", nil},
-}
-
 // row is one line of the report.
 type row struct {
 	Measurement string   `json:"measurement"`
+	Shape       shape    `json:"cache"`
 	Unit        string   `json:"unit"`
 	Flagstone   float64  `json:"flagstone"` // median
 	Rival       string   `json:"rival,omitempty"`
@@ -78,6 +43,7 @@ type row struct {
 // raw is what was measured.
 type raw struct {
 	Measurement string   `json:"measurement"`
+	Shape       shape    `json:"cache"`
 	Entrants    []string `json:"entrants"`
 	Rounds      []round  `json:"rounds"`
 }
@@ -85,57 +51,64 @@ type raw struct {
 // session is one run of the benchmark.
 type session struct {
 	options
-	workload *workload
-	caches   map[string]cache
-	rand     *rand.Rand
-	report   *report
+	rand    *rand.Rand
+	report  *report
+	missing []string // contestants that this machine does not have
 }
 
-// selected returns the measurements and scalings whose names match.
-func selected(only *regexp.Regexp) (ms []measurement, ss []scaling) {
-	for _, m := range measurements {
-		if only.MatchString(m.name) {
-			ms = append(ms, m)
-		}
+func (m measurement) title() string { return m.name }
+
+func (m measurement) rivals() (names []string) {
+	for _, c := range m.against {
+		names = append(names, c.rival)
 	}
-	for _, s := range scalings {
-		if only.MatchString(s.name) {
-			ss = append(ss, s)
-		}
-	}
-	return ms, ss
+	return names
 }
 
-// measure runs one measurement and reports it.
-func (s *session) measure(ctx context.Context, m measurement) error {
-	names := []string{subject}
+// run runs one measurement and reports it.
+func (m measurement) run(ctx context.Context, s *session, st *stage) error {
+	entrants := []entrant{st.plays(subject, subject, m)}
 	var against []comparison
 	for _, c := range m.against {
-		if s.caches[c.rival] != nil {
-			names, against = append(names, c.rival), append(against, c)
+		if st.caches[c.rival] != nil {
+			entrants, against = append(entrants, st.plays(c.rival, c.rival, m)), append(against, c)
 		}
 	}
-	var entrants []entrant
-	for _, name := range names {
-		p := newPlayer(s.caches[name], ops[m.op], s.workload.keys(m.keys), m.misses)
-		entrants = append(entrants, entrant{name, func(_ int, d time.Duration) (chunk, error) { return p.run(d) }})
-	}
-	runtime.GC()
-	rounds, err := compete(ctx, s.rand, s.Pairs, s.Chunk, entrants)
+	rounds, err := s.compete(ctx, m.name, st.Shape, entrants)
 	if err != nil {
-		return fmt.Errorf("%s: %w", m.name, err)
+		return err
 	}
-	s.report.Raw = append(s.report.Raw, raw{m.name, names, rounds})
 	own := column(rounds, 0, chunk.nanosPerKey)
 	for i, c := range against {
 		theirs := column(rounds, i+1, chunk.nanosPerKey)
-		s.add(row{Measurement: m.name, Unit: "ns", Rival: c.rival, Target: c.target}, own, theirs, quotients(own, theirs))
+		s.add(row{Measurement: m.name, Shape: st.Shape, Unit: "ns", Rival: c.rival, Target: c.target}, own, theirs, quotients(own, theirs))
 	}
 	if m.allocation != nil {
 		mallocs := column(rounds, 0, chunk.mallocsPerKey)
-		s.add(row{Measurement: m.name + ", allocations", Unit: "per key", Target: m.allocation}, mallocs, nil, mallocs)
+		s.add(row{Measurement: m.name + ", allocations", Shape: st.Shape, Unit: "per key", Target: m.allocation}, mallocs, nil, mallocs)
 	}
 	return nil
+}
+
+// plays returns a contestant of the stage as an entrant of that name.
+func (st *stage) plays(name, contestant string, m measurement) entrant {
+	p := newPlayer(st.caches[contestant], ops[m.op], st.workload.keys(m.keys), m.misses)
+	return entrant{name, func(_ int, d time.Duration) (chunk, error) { return p.run(d) }}
+}
+
+// compete lets the entrants run and keeps what they did.
+func (s *session) compete(ctx context.Context, name string, sh shape, entrants []entrant) ([]round, error) {
+	runtime.GC()
+	rounds, err := compete(ctx, s.rand, s.Pairs, s.Chunk, entrants)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entrants {
+		names = append(names, e.name)
+	}
+	s.report.Raw = append(s.report.Raw, raw{name, sh, names, rounds})
+	return rounds, nil
 }
 
 // add completes a row with the figures of all rounds.

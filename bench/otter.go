@@ -18,9 +18,9 @@ type otterCache struct {
 
 func newOtter(_ context.Context, o options) (cache, error) {
 	c, err := otter.New(&otter.Options[string, []byte]{
-		MaximumSize: o.Entries + o.Entries/4 + 1024, InitialCapacity: o.Entries,
+		MaximumSize: o.Shape.Entries + o.Shape.Entries/4 + 1024, InitialCapacity: o.Shape.Entries,
 	})
-	return &otterCache{c, o.Entries}, err
+	return &otterCache{c, o.Shape.Entries}, err
 }
 
 func (c *otterCache) get(s stream, dst []byte) (hits int, err error) {
@@ -38,7 +38,7 @@ func (c *otterCache) getBatch(s stream, dst []byte) (hits int, err error) {
 		group := s.part(from, batchSize)
 		for i := range group.len() {
 			if v, ok := c.cache.GetIfPresent(group.keyText(i)); ok {
-				copy(dst[i*valueSize:], v)
+				copy(dst[i*s.size:], v)
 				hits++
 			}
 		}

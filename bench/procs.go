@@ -21,13 +21,19 @@ type assignment struct {
 	Cache   string
 	Salt    uint64
 	Options options
+	Shape   shape
 }
 
-// command asks a worker for one chunk.
+// command asks a worker for one chunk: of so long, or until the next command.
 type command struct {
 	Op, Keys string
 	Duration time.Duration
 }
+
+const (
+	timed = "timed" // Op: look up, taking the time of each, until the next command
+	stop  = "stop"  // Op: that command; it has no answer of its own
+)
 
 // answer follows the assignment, once the contestant is warm, and each command.
 type answer struct {
@@ -44,13 +50,15 @@ func answerOf(c chunk, err error) answer {
 
 // serve is a worker's life: one contestant, one chunk per command, until in ends.
 func serve(ctx context.Context, in io.Reader, out io.Writer) error {
-	commands, answers := json.NewDecoder(in), json.NewEncoder(out)
+	decoder, answers := json.NewDecoder(in), json.NewEncoder(out)
 	var a assignment
-	if err := commands.Decode(&a); err != nil {
+	if err := decoder.Decode(&a); err != nil {
 		return fmt.Errorf("read assignment: %w", err)
 	}
-	w := newWorkload(a.Options.Entries, a.Options.Seed, a.Salt)
-	c, err := makers[a.Cache](ctx, a.Options)
+	o := a.Options
+	o.Shape, o.Attach = a.Shape, true
+	w := newWorkload(o.Shape, o.Seed, a.Salt)
+	c, err := makers[a.Cache](ctx, o)
 	if err != nil {
 		return answers.Encode(answerOf(chunk{}, err))
 	}
@@ -65,21 +73,40 @@ func serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := answers.Encode(answerOf(chunk{}, err)); err != nil {
 		return err
 	}
-	for {
-		var next command
-		if err := commands.Decode(&next); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("read command: %w", err)
-		}
+	commands, failed := make(chan command, 1), make(chan error, 1)
+	go func() {
+		defer close(commands)
+		failed <- receiveAll(decoder, commands)
+	}()
+	for next := range commands {
 		p := players[next.Op+next.Keys]
 		if p == nil {
 			p = newPlayer(c, ops[next.Op], w.keys(next.Keys), false)
 			players[next.Op+next.Keys] = p
 		}
-		if err := answers.Encode(answerOf(p.run(next.Duration))); err != nil {
+		var done answer
+		if next.Op == timed {
+			done = answerOf(p.runTimed(commands))
+		} else {
+			done = answerOf(p.run(next.Duration))
+		}
+		if err := answers.Encode(done); err != nil {
 			return err
 		}
+	}
+	return <-failed
+}
+
+// receiveAll hands commands on until there are no more.
+func receiveAll(from *json.Decoder, to chan<- command) error {
+	for {
+		var next command
+		if err := from.Decode(&next); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read command: %w", err)
+		}
+		to <- next
 	}
 }
 
@@ -166,60 +193,57 @@ func run(workers []*worker, c command) (chunk, error) {
 	return all, nil
 }
 
-// crew has two workers for each contestant that is measured with processes: on
-// one domain, or each with a map of its own.
-type crew map[string][]*worker
-
-func startCrew(o options) (crew, error) {
-	o.Attach = true
-	c := make(crew)
-	for _, name := range []string{subject, "map"} {
-		for salt := range uint64(2) {
-			w, err := startWorker(assignment{Cache: name, Salt: salt + 1, Options: o})
-			if err != nil {
-				return nil, errors.Join(err, c.close())
-			}
-			c[name] = append(c[name], w)
-		}
+// beside lets the worker take the times of lookups while f runs.
+func (w *worker) beside(f func() error) (*latency, error) {
+	if err := w.send(command{Op: timed, Keys: "kept"}); err != nil {
+		return nil, err
 	}
-	return c, nil
+	err := f()
+	if err := errors.Join(err, w.send(command{Op: stop})); err != nil {
+		return nil, err
+	}
+	c, err := w.receive()
+	return c.Latency, err
 }
 
-func (c crew) close() (err error) {
-	for _, workers := range c {
-		for _, w := range workers {
-			err = errors.Join(err, w.close())
-		}
-	}
-	return err
+// scaling compares what a second process adds: with two on one domain, and two
+// that have a map each.
+type scaling struct {
+	name   string
+	op     string
+	keys   string
+	target *target
 }
 
-// scale measures one scaling: each contestant with one process, which of the two
-// it is changes from round to round, and with both.
-func (s *session) scale(ctx context.Context, c crew, sc scaling) error {
+func (sc scaling) title() string { return sc.name }
+func (scaling) rivals() []string { return nil } // those in the workers are enough
+
+// run measures each contestant with one process, which of the two it is changes
+// from round to round, and with both.
+func (sc scaling) run(ctx context.Context, s *session, st *stage) error {
 	var entrants []entrant
-	var names []string
 	for _, name := range []string{subject, "map"} {
-		pair := c[name]
+		pair, err := st.workers(name)
+		if err != nil {
+			return err
+		}
 		ask := func(d time.Duration) command { return command{sc.op, sc.keys, d} }
 		entrants = append(
 			entrants,
 			entrant{name + " x 1", func(n int, d time.Duration) (chunk, error) { return run(pair[n%2:n%2+1], ask(d)) }},
 			entrant{name + " x 2", func(_ int, d time.Duration) (chunk, error) { return run(pair, ask(d)) }},
 		)
-		names = append(names, name+" x 1", name+" x 2")
 	}
-	rounds, err := compete(ctx, s.rand, s.Pairs, s.Chunk, entrants)
+	rounds, err := s.compete(ctx, sc.name, st.Shape, entrants)
 	if err != nil {
-		return fmt.Errorf("%s: %w", sc.name, err)
+		return err
 	}
-	s.report.Raw = append(s.report.Raw, raw{sc.name, names, rounds})
-	var times [4][]float64
-	for i := range times {
-		times[i] = column(rounds, i, chunk.nanosPerKey)
+	var speeds [4][]float64
+	for i := range speeds {
+		speeds[i] = column(rounds, i, chunk.keysPerMicro)
 	}
-	own, theirs := quotients(times[0], times[1]), quotients(times[2], times[3])
-	s.add(row{Measurement: sc.name, Unit: "ns", Rival: "map"}, times[1], times[3], quotients(times[1], times[3]))
-	s.add(row{Measurement: sc.name + ", scaling", Unit: "x", Rival: "map", Target: sc.target}, own, theirs, quotients(own, theirs))
+	own, theirs := quotients(speeds[1], speeds[0]), quotients(speeds[3], speeds[2])
+	s.add(row{Measurement: sc.name, Shape: st.Shape, Unit: "M/s", Rival: "map"}, speeds[1], speeds[3], quotients(speeds[1], speeds[3]))
+	s.add(row{Measurement: sc.name + ", scaling", Shape: st.Shape, Unit: "x", Rival: "map", Target: sc.target}, own, theirs, quotients(own, theirs))
 	return nil
 }

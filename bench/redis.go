@@ -82,7 +82,7 @@ func (c *redisCache) getBatch(s stream, dst []byte) (hits int, err error) {
 		}
 		for i, v := range values {
 			if v, ok := v.([]byte); ok {
-				copy(dst[i*valueSize:], v)
+				copy(dst[i*s.size:], v)
 				hits++
 			}
 		}

@@ -63,19 +63,19 @@ func (h header) write(w io.Writer) {
 	o := h.Options
 	fmt.Fprintf(w, "%s, %d CPUs, GOMAXPROCS %d, %s, Linux %s\n", h.CPU, h.CPUs, h.GOMAXPROCS, h.Go, h.Kernel)
 	fmt.Fprintf(w, "huge pages: anonymous %s, shared %s\n", h.HugePages, h.ShmemHuge)
-	fmt.Fprintf(w, "%d entries, keys of %d B, values of %d B, %d rounds, chunks of %v, seed %d\n\n",
-		o.Entries, keySize, valueSize, o.Pairs, o.Chunk, o.Seed)
+	fmt.Fprintf(w, "caches of %d entries and others, keys of %d B, %d rounds, chunks of %v, seed %d\n\n",
+		o.Entries, keySize, o.Pairs, o.Chunk, o.Seed)
 }
 
 func (r *report) table(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "measurement\tunit\tflagstone\trival\t\tratio\t95% interval\ttarget\tverdict")
+	fmt.Fprintln(t, "measurement\tcache\tunit\tflagstone\trival\t\tratio\t95% interval\ttarget\tverdict")
 	for _, row := range r.Rows {
 		rival := "\t"
 		if row.Rival != "" {
 			rival = row.Rival + "\t" + figure(row.RivalMedian)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s to %s\t%s\t%s\n", row.Measurement, row.Unit, figure(row.Flagstone), rival,
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s to %s\t%s\t%s\n", row.Measurement, row.Shape, row.Unit, figure(row.Flagstone), rival,
 			figure(row.Ratio), figure(row.Interval.Low), figure(row.Interval.High), row.Target, row.Verdict)
 	}
 	if err := t.Flush(); err != nil {

@@ -160,7 +160,14 @@ func Due(recency, turn uint64) bool {
 // the version was right, forward only. A word that changed meanwhile is left
 // alone: the cell may belong to another record. A time beyond 48 bits is no time.
 func Touch(c *layout.CellHeader, seen, now, grain uint64) {
-	if Stamp(seen)+grain < now && now <= 1<<(64-layout.RecencyStampShift)-1 {
+	if Stamp(seen)+grain < now {
+		stamp(c, seen, now)
+	}
+}
+
+// stamp is apart so that Touch is inlined.
+func stamp(c *layout.CellHeader, seen, now uint64) {
+	if now <= 1<<(64-layout.RecencyStampShift)-1 {
 		c.Recency.CompareAndSwap(seen, now<<layout.RecencyStampShift|seen&(1<<layout.RecencyStampShift-1))
 	}
 }

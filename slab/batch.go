@@ -76,14 +76,13 @@ func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span, flags uint32) 
 		sh := s.shardOf(hashes[i])
 		sh.index.Prefetch(sh.bucketOffset(hashes[i]))
 	}
-	var guesses [group]int
 	for i := range keys {
-		guesses[i] = s.shardOf(hashes[i]).prefetch(hashes[i])
+		s.shardOf(hashes[i]).finder.PrefetchRecord(hashes[i])
 	}
 	for i, k := range keys {
 		from := len(b.values)
 		sh := s.shardOf(hashes[i])
-		if n := sh.peek(b.values[from:cap(b.values)], k, hashes[i], uint32(len(k))|flags<<layout.KeyFlagsShift, guesses[i]); n >= 0 {
+		if n := sh.peek(b.values[from:cap(b.values)], k, hashes[i], uint32(len(k))|flags<<layout.KeyFlagsShift); n >= 0 {
 			b.values = b.values[:from+n]
 		} else {
 			value, ok, err := s.lookup(b.values, &Key{k, flags, hashes[i]}, &look{})
@@ -99,16 +98,4 @@ func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span, flags uint32) 
 		b.hits++
 	}
 	return nil
-}
-
-// prefetch asks for the first lines of the record that the hash's bucket names,
-// probably, and returns which slot does.
-func (sh *shard) prefetch(hash uint64) (guess int) {
-	guess = sh.guess(hash)
-	if n := uint32(sh.named(hash, guess).Load()); sh.isCell(n) {
-		off := sh.cellOffset(n)
-		sh.cells.Prefetch(off)
-		sh.cells.Prefetch(off + layout.LineSize)
-	}
-	return guess
 }

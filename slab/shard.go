@@ -19,6 +19,7 @@ type shard struct {
 	index  shm.Window // buckets, then overflow buckets
 	cells  shm.Window
 	order  lru.List
+	finder shm.Finder // of the same words, for the common lookup
 
 	// Of the geometry and the domain, for the hot path.
 	wall, now                  *atomic.Uint64
@@ -47,6 +48,11 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	sh.cellSize, sh.payload, sh.buckets = uint64(g.CellSize), g.Payload(), uint64(g.Buckets)
 	sh.wall, sh.now, sh.grain = s.domain.Wall, s.domain.Now, uint64(g.StampMillis)
 	sh.count, sh.overflows = g.Cells, g.Overflow
+	sh.finder = shm.Finder{
+		Index: sh.index, Cells: sh.cells,
+		Epoch: &sh.head.Epoch, Turn: &sh.head.Turn, Wall: sh.wall, Now: sh.now, Grain: sh.grain,
+		Buckets: sh.buckets, CellSize: sh.cellSize, Payload: sh.payload, Count: uint64(sh.count),
+	}
 	sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)
 }
 

@@ -1,0 +1,39 @@
+//go:build !race
+
+package shm
+
+import (
+	"unsafe"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+)
+
+// Offsets for find_amd64.s, which includes them as constants.
+const (
+	cellVersion  = unsafe.Offsetof(layout.CellHeader{}.Version)
+	cellRecency  = unsafe.Offsetof(layout.CellHeader{}.Recency)
+	cellExpiry   = unsafe.Offsetof(layout.CellHeader{}.Expiry)
+	cellValueLen = unsafe.Offsetof(layout.CellHeader{}.ValueLength)
+	cellKeyFlags = unsafe.Offsetof(layout.CellHeader{}.KeyFlags)
+	cellPayload  = layout.SizeCellHeader
+	maxKeyLength = layout.MaxKeyLength
+	findLimit    = longestFind
+	stampShift   = layout.RecencyStampShift
+	turnShift    = layout.RecencyTurnShift
+	turnMask     = layout.RecencyTurnMask
+)
+
+//go:noescape
+func prefetchRecord(f *Finder, hash uint64)
+
+// Find copies the value to dst and returns its length, or -1 for anything but
+// the common case. Word is the key's length and flags as in CellHeader.KeyFlags. If
+// the record's recency is to change it returns the cell, and the word as it was
+// while the version was right. RATIONALE.md, "The read path".
+//
+//go:noescape
+func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *layout.CellHeader, recency uint64)
+
+// PrefetchRecord asks for the first lines of the record that the hash's bucket,
+// which it waits for, names.
+func (f *Finder) PrefetchRecord(hash uint64) { prefetchRecord(f, hash) }

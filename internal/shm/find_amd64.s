@@ -1,0 +1,220 @@
+//go:build !race
+
+#include "go_asm.h"
+#include "textflag.h"
+
+// MATCH leaves in SLOT the address of the first slot of the hash's bucket that has
+// the tag, by comparing four times four 32-bit words; it sets the zero flag and
+// jumps to NONE if there is none. F is the Finder, TAG the tag, AX, CX and X0 to
+// X4 are lost.
+#define MATCH(F, HASH, TAG, SLOT, NONE) \
+	MOVL     HASH, AX;                        \
+	IMULQ    Finder_Buckets(F), AX;           \
+	SHRQ     $32, AX;                         \
+	SHLQ     $6, AX;                          \
+	ADDQ     (Finder_Index+Window_base)(F), AX; \
+	MOVQ     HASH, TAG;                       \
+	SHRQ     $32, TAG;                        \
+	MOVQ     TAG, X0;                         \
+	PSHUFD   $0, X0, X0;                      \
+	MOVOU    0(AX), X1;                       \
+	MOVOU    16(AX), X2;                      \
+	MOVOU    32(AX), X3;                      \
+	MOVOU    48(AX), X4;                      \
+	PCMPEQL  X0, X1;                          \
+	PCMPEQL  X0, X2;                          \
+	PCMPEQL  X0, X3;                          \
+	PCMPEQL  X0, X4;                          \
+	PACKSSLW X2, X1;                          \
+	PACKSSLW X4, X3;                          \
+	PACKSSWB X3, X1;                          \
+	PMOVMSKB X1, CX;                          \
+	ANDL     $0x2AAA, CX;                     \
+	BSFL     CX, CX;                          \
+	JZ       NONE;                            \
+	LEAQ     -4(AX)(CX*4), SLOT
+
+// func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *layout.CellHeader, recency uint64)
+//
+// Loads are not reordered with loads here, so plain ones between two looks at the
+// version are enough.
+TEXT ·Find(SB), NOSPLIT, $0-96
+	MOVQ f+0(FP), DI
+	MOVQ hash+56(FP), R8
+	MOVQ Finder_Epoch(DI), AX
+	MOVQ (AX), R15                 // pairs with rebuild
+	TESTQ $1, R15
+	JNZ  no
+	MATCH(DI, R8, R9, R10, no)
+
+	MOVQ (R10), R11                // the slot; pairs with write
+	MOVQ R11, AX
+	SHRQ $32, AX
+	CMPQ AX, R9
+	JNE  no
+	MOVL R11, R12
+	DECL R12
+	CMPQ R12, Finder_Count(DI)     // cell 0 has become a large number
+	JAE  no
+	IMULQ Finder_CellSize(DI), R12
+	ADDQ (Finder_Cells+Window_base)(DI), R12
+
+	MOVQ const_cellVersion(R12), R13 // pairs with fill and release
+	TESTQ R13, R13
+	JZ   no
+	TESTQ $3, R13
+	JNZ  no
+	MOVL const_cellKeyFlags(R12), AX
+	CMPL AX, word+64(FP)
+	JNE  no
+	MOVQ key_len+40(FP), DX
+	CMPQ DX, $const_maxKeyLength
+	JA   no
+	MOVL const_cellValueLen(R12), BX
+	CMPQ BX, dst_len+16(FP)
+	JA   no
+	CMPQ BX, $const_findLimit
+	JA   no
+	LEAQ (BX)(DX*1), AX
+	CMPQ AX, Finder_Payload(DI)
+	JA   no
+	MOVQ const_cellExpiry(R12), AX
+	SHLQ $16, AX
+	JZ   unexpired
+	SHRQ $16, AX
+	MOVQ Finder_Wall(DI), CX
+	CMPQ AX, (CX)
+	JBE  no
+
+unexpired:
+	MOVQ const_cellRecency(R12), R9
+	MOVQ key_base+32(FP), SI
+	LEAQ const_cellPayload(R12), DI  // key bytes, then value bytes
+	CMPQ DX, $8
+	JB   shortKey
+	XORL CX, CX
+	LEAQ -8(DX), R8
+
+key8:
+	CMPQ CX, R8
+	JAE  keyEnd
+	MOVQ (SI)(CX*1), AX
+	CMPQ AX, (DI)(CX*1)
+	JNE  no
+	ADDQ $8, CX
+	JMP  key8
+
+keyEnd:
+	MOVQ (SI)(R8*1), AX
+	CMPQ AX, (DI)(R8*1)
+	JNE  no
+
+same:
+	ADDQ DX, DI
+	MOVQ dst_base+8(FP), SI
+	CMPQ BX, $16
+	JB   shortValue
+	XORL CX, CX
+	LEAQ -16(BX), R8
+
+value16:
+	CMPQ CX, R8
+	JAE  valueEnd
+	MOVOU (DI)(CX*1), X0
+	MOVOU X0, (SI)(CX*1)
+	ADDQ $16, CX
+	JMP  value16
+
+valueEnd:
+	MOVOU (DI)(R8*1), X0
+	MOVOU X0, (SI)(R8*1)
+
+whole:
+	CMPQ R13, const_cellVersion(R12) // read.pml BREAK_FREE
+	JNE  no
+	CMPQ R11, (R10)                  // read.pml BREAK_HIT
+	JNE  no
+	MOVQ f+0(FP), DI
+	MOVQ Finder_Epoch(DI), AX
+	CMPQ R15, (AX)                   // rebuild.pml BREAK_EPOCH_HIT
+	JNE  no
+	MOVQ BX, n+72(FP)
+
+	MOVQ R9, AX                      // is the stamp older than the grain?
+	SHRQ $const_stampShift, AX
+	ADDQ Finder_Grain(DI), AX
+	MOVQ Finder_Now(DI), CX
+	CMPQ AX, (CX)
+	JB   changes
+	MOVQ R9, AX                      // did the record go to the front in another turn?
+	SHRQ $const_turnShift, AX
+	MOVQ Finder_Turn(DI), CX
+	XORQ (CX), AX
+	TESTQ $const_turnMask, AX
+	JNZ  changes
+	MOVQ Finder_Raise(DI), AX        // is the use count full?
+	MOVQ R9, CX
+	ANDQ AX, CX
+	CMPQ AX, CX
+	JNE  changes
+	MOVQ $0, cell+80(FP)
+	RET
+
+changes:
+	MOVQ R12, cell+80(FP)
+	MOVQ R9, recency+88(FP)
+	RET
+
+shortKey:
+	XORL CX, CX
+
+key1:
+	CMPQ CX, DX
+	JAE  same
+	MOVBLZX (SI)(CX*1), AX
+	CMPB AX, (DI)(CX*1)
+	JNE  no
+	INCQ CX
+	JMP  key1
+
+shortValue:
+	CMPQ BX, $8
+	JB   value1s
+	MOVQ (DI), AX
+	MOVQ -8(DI)(BX*1), CX
+	MOVQ AX, (SI)
+	MOVQ CX, -8(SI)(BX*1)
+	JMP  whole
+
+value1s:
+	XORL CX, CX
+
+value1:
+	CMPQ CX, BX
+	JAE  whole
+	MOVBLZX (DI)(CX*1), AX
+	MOVB AX, (SI)(CX*1)
+	INCQ CX
+	JMP  value1
+
+no:
+	MOVQ $-1, n+72(FP)
+	MOVQ $0, cell+80(FP)
+	RET
+
+// func prefetchRecord(f *Finder, hash uint64)
+TEXT ·prefetchRecord(SB), NOSPLIT, $0-16
+	MOVQ f+0(FP), DI
+	MOVQ hash+8(FP), R8
+	MATCH(DI, R8, R9, R10, none)
+	MOVL (R10), R12
+	DECL R12
+	CMPQ R12, Finder_Count(DI)
+	JAE  none
+	IMULQ Finder_CellSize(DI), R12
+	ADDQ (Finder_Cells+Window_base)(DI), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+
+none:
+	RET
