@@ -108,7 +108,7 @@ func TestBench_Everything_PrintsARowForEachComparison(t *testing.T) {
 	dir := t.TempDir()
 	var out strings.Builder
 	err := bench(context.Background(), []string{
-		"--entries", "3000", "--pairs", "2", "--chunk", "1ms", "--dir", dir, "--json", dir + "/figures.json",
+		"--entries", "3000", "--pairs", "2", "--chunk", "1ms", "--precision", "1ms", "--dir", dir, "--json", dir + "/figures.json",
 	}, &out)
 	if err != nil {
 		t.Fatal(err)

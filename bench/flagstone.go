@@ -21,7 +21,7 @@ func openFlagstone(ctx context.Context, o options) (cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	options.Dir, options.MustExist = o.Dir, o.Attach
+	options.Dir, options.MustExist, options.Precision = o.Dir, o.Attach, o.Precision
 	c, err := flagstone.Open(ctx, o.Domain, options)
 	if err != nil {
 		return nil, err

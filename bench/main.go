@@ -14,18 +14,21 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"github.com/flagstone-shm/flagstone"
 )
 
 // options are the flags, and what a contestant needs to know.
 type options struct {
-	Entries int           `json:"entries"`
-	Pairs   int           `json:"pairs"`
-	Chunk   time.Duration `json:"chunk_ns"`
-	Seed    uint64        `json:"seed"`
-	Dir     string        `json:"dir"`
-	Domain  string        `json:"domain"`
-	Shape   shape         `json:"-"` // of the caches that are measured
-	Attach  bool          `json:"-"` // the domain is there
+	Entries   int           `json:"entries"`
+	Pairs     int           `json:"pairs"`
+	Chunk     time.Duration `json:"chunk_ns"`
+	Seed      uint64        `json:"seed"`
+	Precision time.Duration `json:"precision_ns"`
+	Dir       string        `json:"dir"`
+	Domain    string        `json:"domain"`
+	Shape     shape         `json:"-"` // of the caches that are measured
+	Attach    bool          `json:"-"` // the domain is there
 }
 
 // fewest is for how many entries every part of the program has a record or two.
@@ -58,6 +61,7 @@ func bench(ctx context.Context, args []string, out io.Writer) error {
 	flags.IntVar(&o.Pairs, "pairs", 40, "rounds per measurement, in each of which every contestant runs once")
 	flags.DurationVar(&o.Chunk, "chunk", 100*time.Millisecond, "how long a contestant runs in a round")
 	flags.Uint64Var(&o.Seed, "seed", 1, "of keys, order and intervals")
+	flags.DurationVar(&o.Precision, "precision", flagstone.DefaultPrecision, "how exactly Flagstone knows last uses")
 	flags.StringVar(&o.Dir, "dir", "/dev/shm", "directory of Flagstone's files")
 	only := flags.String("only", "", "measure what matches this regular expression")
 	file := flags.String("json", "", "write all figures of all rounds to this file")
