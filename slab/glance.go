@@ -13,24 +13,23 @@ import (
 // locked one, lie between. So the common case has a straight line of its own:
 // RATIONALE.md, "The read path".
 
-// glance is peek, guarded against faults.
+// glance is peek, guarded against faults: it leaves it to read to meet one again.
 func (sh *shard) glance(dst, k []byte, hash uint64, word uint32) (n int) {
+	sh.index.Prefetch(sh.bucketOffset(hash))
+	guard := shm.Guard()
 	n = faulted
-	defer settle(debug.SetPanicOnFault(true), &n)
+	defer func() {
+		debug.SetPanicOnFault(guard)
+		if n == faulted {
+			_ = recover()
+		}
+	}()
 	n = sh.peek(dst, k, hash, word)
 	return n
 }
 
 // faulted is a glance's result until it has another one.
 const faulted = -2
-
-// settle, deferred, leaves it to read to meet the fault again.
-func settle(old bool, n *int) {
-	debug.SetPanicOnFault(old)
-	if *n == faulted {
-		_ = recover()
-	}
-}
 
 // peek is read for the common case: it copies the value to dst and returns its
 // length, or less than 0 for anything else, which is left to read.
