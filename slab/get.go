@@ -108,7 +108,7 @@ again:
 					if sh.expired(expiry) {
 						return dst, miss
 					}
-					lru.Touch(c, seen, sh.now.Load())
+					lru.Touch(c, seen, sh.now.Load(), sh.raise)
 					if lru.Due(seen, sh.head.Turn.Load()) {
 						sh.promote(c, n, version)
 					}

@@ -69,7 +69,7 @@ func (sh *shard) peek(dst, k []byte, hash uint64, word uint32, guess int) int {
 	if moved != 0 || lru.Due(seen, sh.head.Turn.Load()) {
 		return -1
 	}
-	lru.Touch(c, seen, sh.now.Load())
+	lru.Touch(c, seen, sh.now.Load(), sh.raise)
 	shm.Increment(&sh.hits)
 	return int(length)
 }

@@ -96,12 +96,12 @@ func (sh *shard) write(k *key, value []byte, expiry uint64) error {
 		end.Link.Store(extra) // pairs with the walk in read
 	}
 	at.store(k.tag()<<layout.SlotTagShift | uint64(n)) // the value is visible now
-	if old != 0 {
-		if err := sh.free(old); err != nil {
-			return err
-		}
+	if old == 0 {
+		err = sh.order.Insert(n, k.hash)
+	} else if err = sh.order.Replace(old, n); err == nil {
+		err = sh.reclaim(old)
 	}
-	if err := sh.order.PushFront(n); err != nil {
+	if err != nil {
 		return err
 	}
 	sh.order.Written()

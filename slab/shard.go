@@ -18,11 +18,12 @@ type shard struct {
 	head   *layout.Shard
 	index  shm.Window // buckets, then overflow buckets
 	cells  shm.Window
-	order  lru.List
+	order  lru.Order
 
 	// Of the geometry and the domain, for the hot path.
 	wall, now                  *atomic.Uint64
 	cellSize, payload, buckets uint64
+	raise                      uint64 // of a record's count by a hit
 	count, overflows           uint32
 
 	mutex *lock.Mutex // guards everything of the shard but the readers' words
@@ -40,7 +41,8 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	sh.head = shm.At[layout.Shard](w, 0)
 	sh.index = w.Sub(g.indexOffset(), g.indexSize())
 	sh.cells = w.Sub(g.cellOffset(), g.cellBytes())
-	sh.order = lru.New(sh.head, sh.cells, uint64(g.CellSize), g.Cells)
+	sh.order = lru.New(sh.head, sh.cells, uint64(g.CellSize), g.Cells, w.Sub(g.ghostOffset(), g.ghostSize()))
+	sh.raise = sh.order.Raise()
 	sh.cellSize, sh.payload, sh.buckets = uint64(g.CellSize), g.Payload(), uint64(g.Buckets)
 	sh.wall, sh.now = s.domain.Wall, s.domain.Now
 	sh.count, sh.overflows = g.Cells, g.Overflow
