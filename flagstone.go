@@ -29,10 +29,23 @@ import (
 type Policy = slab.Policy
 
 const (
-	// Evict makes room by dropping what was not used for longest. The default.
+	// Evict makes room by dropping records in the cache's Order. The default.
 	Evict = slab.Evict
 	// Refuse returns ErrFull, for applications that run evictions themselves.
 	Refuse = slab.Refuse
+)
+
+// Order is the order in which a full cache's records make room. It plays no part
+// in Evict and EvictPairs.
+type Order = slab.Order
+
+const (
+	// LRU drops what was not used for longest. The default.
+	LRU = slab.LRU
+	// S3FIFO drops what was used once before what was used again: it withstands
+	// scans, and hits more often on most loads, but what goes next is not
+	// predictable. It needs 256 records or more per shard.
+	S3FIFO = slab.S3FIFO
 )
 
 // Options say where a cache is and, for whoever makes it, how large. The zero
@@ -69,6 +82,8 @@ type Options struct {
 	// used often an atomic write each time the clock moves. Up to an hour, in
 	// milliseconds; a millisecond is as exact as the clock. Default: 1 s.
 	Precision time.Duration
+	// Order is LRU or S3FIFO. Default: LRU.
+	Order Order
 	// Regions is how many handles may be open at a time. Default: 256.
 	Regions int
 
@@ -164,7 +179,7 @@ func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 func (o Options) slab() slab.Options {
 	return slab.Options{
 		Size: o.Size, Entries: o.Entries, CellSize: o.CellSize, MaxKey: o.MaxKey,
-		MaxValue: o.MaxValue, Shards: o.Shards, OnFull: o.OnFull,
+		MaxValue: o.MaxValue, Shards: o.Shards, OnFull: o.OnFull, Order: o.Order,
 		StampMillis: int(orDefault(o.Precision, DefaultPrecision)/time.Millisecond) - 1,
 	}
 }
@@ -184,6 +199,7 @@ func (o Options) differences(asked, found slab.Geometry, regions uint32) (out []
 		{"Shards", o.Shards != 0, uint64(asked.Shards), uint64(found.Shards)},
 		{"OnFull", o.OnFull != Evict, uint64(asked.OnFull), uint64(found.OnFull)},
 		{"Precision", o.Precision != 0, uint64(asked.StampMillis) + 1, uint64(found.StampMillis) + 1},
+		{"Order", o.Order != 0, uint64(asked.Order), uint64(found.Order)},
 		{"Regions", o.Regions != 0, uint64(o.Regions), uint64(regions)},
 	} {
 		if d.given && d.asked != d.found {

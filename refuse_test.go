@@ -199,11 +199,11 @@ func TestOpen_OtherSizes_AttachesAndReports(t *testing.T) {
 	if d := open(t, flagstone.Options{Dir: dir}).Differences(); len(d) != 0 {
 		t.Fatalf("nothing was asked, but %+v", d)
 	}
-	if d := open(t, flagstone.Options{Dir: dir, Entries: 100, Regions: 8, CellSize: 128}).Differences(); len(d) != 0 {
+	if d := open(t, flagstone.Options{Dir: dir, Entries: 100, Regions: 8, CellSize: 128, Order: flagstone.LRU}).Differences(); len(d) != 0 {
 		t.Fatalf("the same was asked, but %+v", d)
 	}
 	other := open(t, flagstone.Options{
-		Dir: dir, Entries: 200, CellSize: 256, MaxKey: 10, MaxValue: 50, Shards: 2, OnFull: flagstone.Refuse, Regions: 9,
+		Dir: dir, Entries: 200, CellSize: 256, MaxKey: 10, MaxValue: 50, Shards: 2, OnFull: flagstone.Refuse, Order: flagstone.S3FIFO, Regions: 9,
 	})
 	want := []flagstone.Difference{
 		{Option: "Entries", Asked: 200, Found: 100},
@@ -212,6 +212,7 @@ func TestOpen_OtherSizes_AttachesAndReports(t *testing.T) {
 		{Option: "MaxValue", Asked: 50, Found: 65536},
 		{Option: "Shards", Asked: 2, Found: 1},
 		{Option: "OnFull", Asked: 1, Found: 0},
+		{Option: "Order", Asked: 2, Found: 1},
 		{Option: "Regions", Asked: 9, Found: 8},
 	}
 	if got := other.Differences(); !slices.Equal(got, want) {

@@ -104,6 +104,7 @@ func saveSlabs(f *testing.F) {
 		"one-shard":  tiny,
 		"two-shards": {Entries: 4, Shards: 2, CellSize: 64, MaxKey: 16, MaxValue: 40},
 		"refuse":     {Entries: 12, Shards: 1, MaxKey: 16, MaxValue: 100, OnFull: slab.Refuse},
+		"s3fifo":     {Entries: 8, Shards: 1, CellSize: 64, MaxKey: 16, MaxValue: 100, Order: slab.S3FIFO},
 	} {
 		seg, s := newSlab(f, o)
 		save(f, "slab", name+"-empty", seg.Bytes())

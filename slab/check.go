@@ -126,22 +126,41 @@ func (c *checker) checkIndex() {
 	}
 }
 
-// checkOrder walks the list from the back.
+// checkOrder sees that each live record stands in one of the queues.
 func (c *checker) checkOrder() {
-	count, after := 0, uint32(0)
-	for n := c.order.Back(); n != 0; count++ {
+	small := c.checkQueue("small queue", c.head.SmallFront.Load(), c.head.SmallBack.Load(), layout.QueueSmall)
+	main := c.checkQueue("order", c.head.Front.Load(), c.head.Back.Load(), 0)
+	if small+main != len(c.live) || uint64(small) != uint64(c.head.SmallCount.Load()) {
+		c.report("order: %d records and %d in the small queue, of %d and %d", main, small, len(c.live), c.head.SmallCount.Load())
+	}
+	if c.raise == 0 && small != 0 {
+		c.report("order: a small queue in an order without one")
+	}
+}
+
+// checkQueue walks a queue from the back and returns how many records it has.
+// Each of them bears the mark, so that none can stand in both.
+func (c *checker) checkQueue(name string, front, back, mark uint32) (count int) {
+	after := uint32(0)
+	for n := back; n != 0; count++ {
 		if _, ok := c.live[n]; !ok || count > len(c.live) {
-			c.report("order: cell %d is no live record, or comes twice", n)
-			return
+			c.report("%s: cell %d is no live record, or comes twice", name, n)
+			return count
 		}
-		if next := c.cell(n).Next.Load(); next != after {
-			c.report("order: cell %d points back to %d, not to %d", n, next, after)
+		h := c.cell(n)
+		if next := h.Next.Load(); next != after {
+			c.report("%s: cell %d points back to %d, not to %d", name, n, next, after)
 		}
-		after, n = n, c.cell(n).Prev.Load()
+		prev := h.Prev.Load()
+		if prev&layout.QueueSmall != mark {
+			c.report("%s: cell %d is marked as the other queue's", name, n)
+		}
+		after, n = n, prev&^layout.QueueSmall
 	}
-	if after != c.head.Front.Load() || count != len(c.live) {
-		c.report("order: %d of %d records, ending at cell %d, the front being %d", count, len(c.live), after, c.head.Front.Load())
+	if after != front {
+		c.report("%s: ends at cell %d, the front being %d", name, after, front)
 	}
+	return count
 }
 
 // checkFree sees that every cell is used, free or fresh.

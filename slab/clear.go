@@ -29,7 +29,11 @@ func (sh *shard) clear(first, last uint32, newest uint64) error {
 		if v := sh.cell(n).Version.Load(); !isLive(v) || v > newest {
 			continue
 		}
-		if err := sh.drop(n); err != nil {
+		hash, err := sh.hashOf(n)
+		if err == nil {
+			err = sh.discard(n, hash)
+		}
+		if err != nil {
 			return err
 		}
 		sh.head.Cleared.Add(1)

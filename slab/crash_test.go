@@ -198,8 +198,12 @@ func writer(dir string) error {
 }
 
 func TestCrash_WriterKilledAnywhere_AcknowledgedIsThereAndSlabSound(t *testing.T) {
+	eachOrder(t, checkCrashWriterKilledAnywhere)
+}
+
+func checkCrashWriterKilledAnywhere(t *testing.T, order Order) {
 	// Room for all keys, several times: nothing is ever evicted.
-	dir, _, _ := newFileSegment(t, Options{Entries: crashKeys * 10, Shards: 1, MaxValue: 400})
+	dir, _, _ := newFileSegment(t, Options{Entries: crashKeys * 10, Shards: 1, MaxValue: 400, Order: order})
 	s, err := openShared(dir, 0, 1)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/format"
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/lru"
 )
 
 // Policy is what a full shard does with a new key.
@@ -18,6 +19,19 @@ const (
 	Evict Policy = layout.FullEvict
 	// Refuse returns ErrFull, for those who run evictions themselves.
 	Refuse Policy = layout.FullRefuse
+)
+
+// Order is the order in which a full slab's records make room. It plays no part
+// in cutoff evictions.
+type Order uint32
+
+const (
+	// LRU drops what was not used for longest, within a tenth of a lap. The default.
+	LRU Order = layout.OrderLRU
+	// S3FIFO drops what was used once before what was used again: two queues and
+	// the ghosts of keys dropped, 2 bytes a record. It withstands scans, and needs
+	// 256 records per shard or more.
+	S3FIFO Order = layout.OrderS3FIFO
 )
 
 // Options say how large a slab is to be. The zero value of each field is a
@@ -33,6 +47,7 @@ type Options struct {
 	// StampMillis is the grain of last uses: a hit notes one only if the last one
 	// noted is more than so many milliseconds ago; 0 notes each at the clock's.
 	StampMillis int
+	Order       Order // LRU
 }
 
 // Defaults of Options.
@@ -53,7 +68,8 @@ type Geometry struct {
 	MaxKey   uint32 // bytes
 	MaxValue uint32 // bytes
 	Reserve  uint32 // cells of the largest record, kept free for replacing
-	Order    uint32
+	Ghosts   uint32 // ghost buckets per shard; 0 in the LRU order
+	Order    Order
 	OnFull   Policy
 	// StampMillis is by how much a stamp may lie behind the use it records, beside
 	// the clock's slack.
@@ -72,9 +88,21 @@ func (g Geometry) indexSize() uint64 {
 	return (uint64(g.Buckets) + uint64(g.Overflow)) * layout.SizeBucket
 }
 
+func (g Geometry) ghostOffset() uint64 { return g.indexOffset() + g.indexSize() }
+func (g Geometry) ghostSize() uint64   { return uint64(g.Ghosts) * lru.GhostSize }
+
+// ghosts returns how many ghost buckets a shard of the order needs: places for as
+// many keys as the main queue has records.
+func ghosts(order Order, cells uint32) uint32 {
+	if order == LRU {
+		return 0
+	}
+	return uint32(ceil(uint64(cells)*(layout.SmallShare-1), layout.SmallShare*layout.GhostWays))
+}
+
 // cellOffset is where cell 1 starts in a shard: on a page, so that no cell of a
 // power-of-two size shares a line with another.
-func (g Geometry) cellOffset() uint64 { return pages(g.indexOffset() + g.indexSize()) }
+func (g Geometry) cellOffset() uint64 { return pages(g.ghostOffset() + g.ghostSize()) }
 func (g Geometry) cellBytes() uint64  { return uint64(g.Cells) * uint64(g.CellSize) }
 func (g Geometry) shardStride() uint64 {
 	return pages(g.cellOffset() + g.cellBytes())
@@ -123,6 +151,8 @@ func Plan(o Options) (Geometry, error) {
 		return Geometry{}, fmt.Errorf("%w: policy %d", ErrOptions, o.OnFull)
 	case o.StampMillis < 0 || o.StampMillis > layout.MaxStampMillis:
 		return Geometry{}, fmt.Errorf("%w: stamps of %d ms: the limit is %d", ErrOptions, o.StampMillis, layout.MaxStampMillis)
+	case o.Order > S3FIFO:
+		return Geometry{}, fmt.Errorf("%w: order %d", ErrOptions, o.Order)
 	case o.Size != 0 && o.Entries != 0:
 		return Geometry{}, fmt.Errorf("%w: both Size and Entries", ErrOptions)
 	case o.Entries > math.MaxInt32*layout.MaxShards/2 || o.Size > math.MaxInt64/2:
@@ -130,7 +160,7 @@ func Plan(o Options) (Geometry, error) {
 	}
 	base := Geometry{
 		CellSize: uint32(cell), MaxKey: uint32(max(maxKey, 8)), MaxValue: uint32(max(maxValue, layout.LeastMaxValue)),
-		Order: layout.OrderLRU, OnFull: o.OnFull, StampMillis: uint32(o.StampMillis),
+		Order: max(o.Order, LRU), OnFull: o.OnFull, StampMillis: uint32(o.StampMillis),
 	}
 	base.Reserve = uint32(base.cellsFor(uint64(base.MaxKey) + uint64(base.MaxValue)))
 	if o.Entries != 0 {
@@ -189,6 +219,7 @@ func plan(g Geometry, entries uint64, shards uint32) (Geometry, error) {
 	g.Buckets = uint32(ceil(cells, layout.RecordsPerBucket))
 	// If every record hashed into one bucket: enough once a rebuild has packed them.
 	g.Overflow = uint32(ceil(cells, layout.SlotsPerBucket))
+	g.Ghosts = ghosts(g.Order, g.Cells)
 	return g, nil
 }
 
@@ -231,7 +262,7 @@ func (g Geometry) store(h *layout.SlabHeader) {
 	h.MaxKey.Store(g.MaxKey)
 	h.MaxValue.Store(g.MaxValue)
 	h.Reserve.Store(g.Reserve)
-	h.Order.Store(g.Order)
+	h.Order.Store(uint32(g.Order))
 	h.Full.Store(uint32(g.OnFull))
 	h.Capacity.Store(g.Capacity)
 	h.ShardOffset.Store(g.shardOffset())
@@ -239,6 +270,8 @@ func (g Geometry) store(h *layout.SlabHeader) {
 	h.IndexOffset.Store(g.indexOffset())
 	h.CellOffset.Store(g.cellOffset())
 	h.StampMillis.Store(g.StampMillis)
+	h.GhostOffset.Store(g.ghostOffset())
+	h.Ghosts.Store(g.Ghosts)
 }
 
 // ReadGeometry reads the geometry from the header of a slab of fileSize bytes,
@@ -262,7 +295,7 @@ func readHeader(file string, live shm.Window, fileSize uint64) (g Geometry, id I
 	g = Geometry{
 		Shards: h.Shards.Load(), CellSize: h.CellSize.Load(), Cells: h.Cells.Load(),
 		Buckets: h.Buckets.Load(), Overflow: h.Overflow.Load(), MaxKey: h.MaxKey.Load(),
-		MaxValue: h.MaxValue.Load(), Reserve: h.Reserve.Load(), Order: h.Order.Load(),
+		MaxValue: h.MaxValue.Load(), Reserve: h.Reserve.Load(), Order: Order(h.Order.Load()), Ghosts: h.Ghosts.Load(),
 		OnFull: Policy(h.Full.Load()), StampMillis: h.StampMillis.Load(), Capacity: h.Capacity.Load(),
 	}
 	within := func(field string, got uint32, least, most uint64) format.Rule {
@@ -283,7 +316,7 @@ func readHeader(file string, live shm.Window, fileSize uint64) (g Geometry, id I
 		within("MaxKey", g.MaxKey, 8, layout.MaxKeyLength),
 		within("MaxValue", g.MaxValue, layout.LeastMaxValue, layout.MaxValueLength),
 		within("StampMillis", g.StampMillis, 0, layout.MaxStampMillis),
-		equal("Order", uint64(g.Order), layout.OrderLRU),
+		within("Order", uint32(g.Order), layout.OrderLRU, layout.OrderS3FIFO),
 		within("Full", uint32(g.OnFull), layout.FullEvict, layout.FullRefuse),
 	); err != nil {
 		return g, id, err
@@ -292,10 +325,12 @@ func readHeader(file string, live shm.Window, fileSize uint64) (g Geometry, id I
 		equal("Overflow", uint64(g.Overflow), ceil(uint64(g.Cells), layout.SlotsPerBucket)),
 		equal("Reserve", uint64(g.Reserve), g.cellsFor(uint64(g.MaxKey)+uint64(g.MaxValue))),
 		within("Reserve", g.Reserve, 1, uint64(g.Cells)/2),
+		equal("Ghosts", uint64(g.Ghosts), uint64(ghosts(g.Order, g.Cells))),
 		format.Within("Capacity", g.Capacity, 1, uint64(g.Shards)*uint64(g.Cells-min(g.Reserve, g.Cells)), format.ErrGeometry),
 		equal("ShardOffset", h.ShardOffset.Load(), g.shardOffset()),
 		equal("ShardStride", h.ShardStride.Load(), g.shardStride()),
 		equal("IndexOffset", h.IndexOffset.Load(), g.indexOffset()),
+		equal("GhostOffset", h.GhostOffset.Load(), g.ghostOffset()),
 		equal("CellOffset", h.CellOffset.Load(), g.cellOffset()),
 		equal("FileSize", h.FileSize.Load(), g.FileSize()),
 		format.Size(fileSize, g.FileSize()),

@@ -22,6 +22,7 @@ func anyOptions(t *rapid.T) Options {
 		MaxKey:   rapid.IntRange(0, layout.MaxKeyLength).Draw(t, "key"),
 		MaxValue: rapid.OneOf(rapid.IntRange(0, 1<<17), rapid.IntRange(0, layout.MaxValueLength)).Draw(t, "value"),
 		OnFull:   rapid.SampledFrom([]Policy{Evict, Refuse}).Draw(t, "policy"),
+		Order:    rapid.SampledFrom([]Order{0, LRU, S3FIFO}).Draw(t, "order"),
 	}
 	if rapid.Bool().Draw(t, "shards given") {
 		o.Shards = 1 << rapid.IntRange(0, 8).Draw(t, "log shards")
@@ -67,6 +68,9 @@ func TestGeometry_AnyLegal_NothingOverlapsAndDecodesAsEncoded(t *testing.T) {
 			part("shard head", base, layout.SizeShard, layout.PageSize)
 			part("buckets", base+g.indexOffset(), uint64(g.Buckets)*layout.SizeBucket, layout.LineSize)
 			part("overflow buckets", base+g.indexOffset()+uint64(g.Buckets)*layout.SizeBucket, uint64(g.Overflow)*layout.SizeBucket, layout.LineSize)
+			if g.Order == S3FIFO {
+				part("ghosts", base+g.ghostOffset(), g.ghostSize(), layout.LineSize)
+			}
 			part("cells", base+g.cellOffset(), g.cellBytes(), layout.PageSize)
 		}
 		if pages(end) != g.FileSize() {
@@ -78,6 +82,9 @@ func TestGeometry_AnyLegal_NothingOverlapsAndDecodesAsEncoded(t *testing.T) {
 		// Even if all records were in one bucket.
 		if layout.SlotsPerBucket*(1+uint64(g.Overflow)) < uint64(g.Cells) {
 			t.Fatalf("too few overflow buckets: %+v", g)
+		}
+		if g.Order != max(o.Order, LRU) || g.Order == LRU && g.ghostSize() != 0 {
+			t.Fatalf("order %d was asked for: %+v", o.Order, g)
 		}
 		if g.Headroom() < uint64(g.Shards)*uint64(g.Reserve) || uint64(g.Cells) < 2*uint64(g.Reserve) {
 			t.Fatalf("no reserve: %+v", g)
@@ -141,6 +148,7 @@ func TestPlan_ImpossibleOptions_SayWhich(t *testing.T) {
 		"512 shards":                 {Shards: 512},
 		"-1 shards":                  {Shards: -1},
 		"policy 7":                   {OnFull: 7},
+		"order 3":                    {Order: 3},
 		"both Size and Entries":      {Size: 1 << 20, Entries: 1},
 		"too large":                  {Entries: 1 << 60},
 		"1000 bytes are too few":     {Size: 1000},
@@ -195,7 +203,11 @@ func TestOpen_DamagedHeader_NamesTheField(t *testing.T) {
 		{"MaxKey", format.ErrGeometry, func(h *layout.SlabHeader) { h.MaxKey.Store(7) }, true},
 		{"MaxValue", format.ErrGeometry, func(h *layout.SlabHeader) { h.MaxValue.Store(1 << 31) }, true},
 		{"Reserve", format.ErrGeometry, func(h *layout.SlabHeader) { h.Reserve.Store(0) }, true},
-		{"Order", format.ErrGeometry, func(h *layout.SlabHeader) { h.Order.Store(layout.OrderS3FIFO) }, true},
+		{"Order", format.ErrGeometry, func(h *layout.SlabHeader) { h.Order.Store(0) }, true},
+		{"Order", format.ErrGeometry, func(h *layout.SlabHeader) { h.Order.Store(layout.OrderS3FIFO + 1) }, true},
+		{"Ghosts", format.ErrGeometry, func(h *layout.SlabHeader) { h.Order.Store(layout.OrderS3FIFO) }, true},
+		{"Ghosts", format.ErrGeometry, func(h *layout.SlabHeader) { h.Ghosts.Store(1<<32 - 1) }, true},
+		{"GhostOffset", format.ErrGeometry, func(h *layout.SlabHeader) { h.GhostOffset.Store(8) }, true},
 		{"Full", format.ErrGeometry, func(h *layout.SlabHeader) { h.Full.Store(2) }, true},
 		{"Capacity", format.ErrGeometry, func(h *layout.SlabHeader) { h.Capacity.Store(0) }, true},
 		{"Capacity", format.ErrGeometry, func(h *layout.SlabHeader) { h.Capacity.Store(1 << 63) }, true},

@@ -172,7 +172,7 @@ again:
 					if l.quiet {
 						return out, hit
 					}
-					lru.Touch(c, seen, sh.now.Load(), sh.grain)
+					lru.Touch(c, seen, sh.now.Load(), sh.grain, sh.raise)
 					if lru.Due(seen, sh.head.Turn.Load()) {
 						sh.promote(c, n, version)
 					}

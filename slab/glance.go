@@ -39,7 +39,7 @@ func (sh *shard) peek(dst, k []byte, hash uint64, word uint32) int {
 		if lru.Due(seen, sh.head.Turn.Load()) {
 			return -1
 		}
-		lru.Touch(c, seen, sh.now.Load(), sh.grain)
+		lru.Touch(c, seen, sh.now.Load(), sh.grain, sh.raise)
 	}
 	if n >= 0 {
 		shm.Increment(&sh.hits)

@@ -43,6 +43,8 @@ var golden = []struct {
 	{144, []byte{0, 0x20}, "ShardStride 8192"},
 	{152, []byte{0, 0x02}, "IndexOffset 512"},
 	{160, []byte{0, 0x10}, "CellOffset 4096"},
+	{168, []byte{0xc0, 0x02}, "GhostOffset 704, the end of the overflow bucket"},
+	{176, []byte{0}, "Ghosts: none"},
 	{184, []byte{9}, "Created"},
 	{256, []byte{1}, "Ready"},
 

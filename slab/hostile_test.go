@@ -78,9 +78,13 @@ func badWord(random *rand.Rand, g Geometry) uint64 {
 }
 
 func TestHostile_WordsOverwrittenWhileOperationsRun_NoPanicNoHangNoBounds(t *testing.T) {
+	eachOrder(t, checkHostileWordsOverwrittenWhileOperationsRun)
+}
+
+func checkHostileWordsOverwrittenWhileOperationsRun(t *testing.T, order Order) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	options := Options{Entries: 60, Shards: 2, MaxKey: 100, MaxValue: 600}
+	options := Options{Entries: 60, Shards: 2, MaxKey: 100, MaxValue: 600, Order: order}
 	seg := newSegment(t, options)
 	w := newWorld()
 	handles := []*Slab{open(t, seg, w.member(0)), open(t, seg, w.member(1))}
@@ -137,19 +141,21 @@ func recovers(t *testing.T, s *Slab) {
 		if err := s.Set(bg, key16(i), key16(i), 0); err != nil {
 			t.Fatal(err)
 		}
-	}
-	for i := range uint64(40) {
 		mustGet(t, s, key16(i), string(key16(i)))
 	}
 	sound(t, s)
 }
 
 func TestHostile_WholeShardsOfGarbage_RebuildIsSound(t *testing.T) {
+	eachOrder(t, checkHostileWholeShardsOfGarbage)
+}
+
+func checkHostileWholeShardsOfGarbage(t *testing.T, order Order) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range effort(60) {
-		seg := newSegment(t, Options{Entries: 60, Shards: 2, MaxKey: 100, MaxValue: 600})
+		seg := newSegment(t, Options{Entries: 60, Shards: 2, MaxKey: 100, MaxValue: 600, Order: order})
 		w := newWorld()
 		s := open(t, seg, w.member(0))
 		for off := uint64(layout.PageSize); off < s.geo.FileSize(); off += 8 {

@@ -15,8 +15,7 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
-// model says what a slab must do, exactly. Its shards keep lists of records, the
-// most recently used first.
+// model says what a slab must do, exactly.
 type model struct {
 	geo       Geometry
 	wall, now uint64
@@ -24,7 +23,7 @@ type model struct {
 }
 
 type modelShard struct {
-	order          []*modelRecord
+	modelOrder
 	used           uint64
 	turn, turnLeft uint64
 	sequence       uint64
@@ -34,6 +33,7 @@ type modelRecord struct {
 	modelKey
 	value                          []byte
 	expiry, stamp, turn, seq, need uint64
+	uses                           int
 }
 
 // modelKey is a key, or an application's hash.
@@ -45,45 +45,49 @@ type modelKey struct {
 }
 
 func newModel(s *Slab, w *world) *model {
-	return &model{geo: s.geo, wall: w.wall.Load(), now: w.now.Load(), shards: make([]modelShard, s.geo.Shards)}
+	m := &model{geo: s.geo, wall: w.wall.Load(), now: w.now.Load(), shards: make([]modelShard, s.geo.Shards)}
+	for i := range m.shards {
+		m.shards[i].ghosts = make([][layout.GhostWays]uint16, s.geo.Ghosts)
+	}
+	return m
 }
 
 func (m *model) shardOf(k modelKey) *modelShard {
 	return &m.shards[k.placed%uint64(len(m.shards))]
 }
 
-func (sh *modelShard) find(k modelKey) int {
-	return slices.IndexFunc(sh.order, func(r *modelRecord) bool { return r.modelKey == k })
-}
-
-func (sh *modelShard) removeAt(i int) {
-	sh.used -= sh.order[i].need
-	sh.order = slices.Delete(sh.order, i, i+1)
+func (sh *modelShard) remove(r *modelRecord) {
+	sh.used -= r.need
+	sh.leave(r)
 }
 
 func (m *model) set(k modelKey, value []byte, expiry uint64) (full bool) {
 	sh := m.shardOf(k)
 	need, had := m.geo.cellsFor(uint64(len(k.bytes)+len(value))), uint64(0)
-	if i := sh.find(k); i >= 0 {
-		had = sh.order[i].need
+	old := sh.find(k)
+	if old != nil {
+		had = old.need
 	}
 	for need > had && sh.used+need-had > uint64(m.geo.Cells-m.geo.Reserve) {
 		if m.geo.OnFull == Refuse {
 			return true
 		}
-		last := len(sh.order) - 1
-		if sh.order[last].modelKey == k {
-			last--
-		}
-		sh.removeAt(last)
-	}
-	if i := sh.find(k); i >= 0 {
-		sh.removeAt(i)
+		victim := sh.victim(old)
+		sh.remember(victim)
+		sh.remove(victim)
 	}
 	sh.sequence++
-	r := &modelRecord{k, value, expiry, m.now, sh.turn, sh.sequence, need}
-	sh.order = slices.Insert(sh.order, 0, r)
+	r := &modelRecord{k, value, expiry, m.now, sh.turn, sh.sequence, need, 0}
+	if old != nil {
+		sh.used -= had
+		sh.replace(old, r)
+	} else {
+		sh.enter(r)
+	}
 	sh.used += need
+	if sh.s3fifo() {
+		return false
+	}
 	if sh.turnLeft == 0 {
 		sh.turn++
 		sh.turnLeft = uint64(m.geo.Cells)/layout.TurnsPerLap + 1
@@ -94,15 +98,15 @@ func (m *model) set(k modelKey, value []byte, expiry uint64) (full bool) {
 
 func (m *model) get(k modelKey) ([]byte, bool) {
 	sh := m.shardOf(k)
-	i := sh.find(k)
-	if i < 0 || m.expired(sh.order[i]) {
+	r := sh.find(k)
+	if r == nil || m.expired(r) {
 		return nil, false
 	}
-	r := sh.order[i]
 	r.stamp = max(r.stamp, m.now)
+	sh.use(r)
 	if r.turn != sh.turn {
 		r.turn = sh.turn
-		sh.order = slices.Insert(slices.Delete(sh.order, i, i+1), 0, r)
+		sh.forward(r)
 	}
 	return r.value, true
 }
@@ -111,19 +115,18 @@ func (m *model) expired(r *modelRecord) bool { return r.expiry != 0 && r.expiry 
 
 func (m *model) remove(k modelKey) bool {
 	sh := m.shardOf(k)
-	i := sh.find(k)
-	if i < 0 {
+	r := sh.find(k)
+	if r == nil {
 		return false
 	}
-	r := sh.order[i]
-	sh.removeAt(i)
+	sh.remove(r)
 	return !m.expired(r)
 }
 
 // all returns the records by last use, shard and version.
 func (m *model) all() (all []*modelRecord) {
 	for i := range m.shards {
-		all = append(all, m.shards[i].order...)
+		all = append(all, m.shards[i].records()...)
 	}
 	slices.SortFunc(all, func(a, b *modelRecord) int {
 		shard := func(r *modelRecord) uint64 { return r.placed % uint64(len(m.shards)) }
@@ -145,9 +148,7 @@ func (m *model) evict(cutoff uint64, limit int) (old []*modelRecord, n int) {
 
 func (m *model) rebuild() {
 	for i := range m.shards {
-		slices.SortFunc(m.shards[i].order, func(a, b *modelRecord) int {
-			return cmp.Or(cmp.Compare(b.stamp, a.stamp), cmp.Compare(b.seq, a.seq))
-		})
+		m.shards[i].rebuild()
 	}
 }
 
@@ -361,6 +362,11 @@ func TestProperty_AnyOperations_ExactlyAsTheModel(t *testing.T) {
 		"refuse": {Entries: 30, Shards: 1, MaxKey: 100, MaxValue: 600, OnFull: Refuse},
 		"shards": {Entries: 40, Shards: 4, MaxKey: 100, MaxValue: 300},
 		"cells":  {Entries: 20, Shards: 2, MaxKey: 100, MaxValue: 200, CellSize: 64},
+
+		"s3fifo":        {Entries: 30, Shards: 1, MaxKey: 100, MaxValue: 600, Order: S3FIFO},
+		"s3fifo refuse": {Entries: 30, Shards: 1, MaxKey: 100, MaxValue: 600, Order: S3FIFO, OnFull: Refuse},
+		"s3fifo shards": {Entries: 16, Shards: 2, MaxKey: 100, MaxValue: 200, Order: S3FIFO},
+		"s3fifo cells":  {Entries: 20, Shards: 2, MaxKey: 100, MaxValue: 200, CellSize: 64, Order: S3FIFO},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(r *rapid.T) {

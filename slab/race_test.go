@@ -335,7 +335,11 @@ func TestRace_OverflowChains_KeysThatStayAreThere(t *testing.T) {
 
 // Capacity evictions beside replacements: a value is whole or not there.
 func TestRace_FullSlab_NeverTornAndSound(t *testing.T) {
-	old, young := twoHandles(t, Options{Entries: 60, Shards: 2, MaxValue: 400})
+	eachOrder(t, checkRaceFullSlab)
+}
+
+func checkRaceFullSlab(t *testing.T, order Order) {
+	old, young := twoHandles(t, Options{Entries: 60, Shards: 2, MaxValue: 400, Order: order})
 	const keys = 200
 	st := &stress{t: t, floor: make(floors, keys), stay: keys, done: make(chan struct{})}
 	for _, s := range []*Slab{old, young} {

@@ -83,7 +83,7 @@ func (sh *shard) rebuild() {
 	sh.order.Reset()
 	var cells, size uint64
 	for _, r := range live {
-		if sh.order.PushFront(r.cell) != nil { // only if somebody overwrites it meanwhile
+		if sh.order.Restore(r.cell) != nil { // only if somebody overwrites it meanwhile
 			break
 		}
 		cells += uint64(r.cells)

@@ -73,6 +73,10 @@ func TestRebuild_TwoLiveCellsOfOneKey_HigherVersionStays(t *testing.T) {
 
 // Every state in which write can be left by a death.
 func TestSet_DiesAfterAnyStep_OldOrNewValueAndSound(t *testing.T) {
+	eachOrder(t, checkSetDiesAfterAnyStep)
+}
+
+func checkSetDiesAfterAnyStep(t *testing.T, order Order) {
 	const long = "a value that is longer than one cell " +
 		"0123456789012345678901234567890123456789012345678901234567890123456789"
 	steps := []struct {
@@ -110,6 +114,14 @@ func TestSet_DiesAfterAnyStep_OldOrNewValueAndSound(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, long},
+		{"new in its place", func(t *testing.T, sh *shard, k *Key) {
+			f, _ := sh.find(k)
+			n := fillOnly(t, sh, k, long)
+			f.at.store(slotOf(k, n))
+			if err := sh.order.Replace(f.cell, n); err != nil {
+				t.Fatal(err)
+			}
+		}, long},
 		{"old free", func(t *testing.T, sh *shard, k *Key) {
 			f, _ := sh.find(k)
 			old, at := f.cell, f.at
@@ -127,7 +139,7 @@ func TestSet_DiesAfterAnyStep_OldOrNewValueAndSound(t *testing.T) {
 	}
 	for _, step := range steps {
 		t.Run(step.name, func(t *testing.T) {
-			victim, other, dying, _ := trio(t, Options{Entries: 50, Shards: 1, MaxValue: 1000})
+			victim, other, dying, _ := trio(t, Options{Entries: 50, Shards: 1, MaxValue: 1000, Order: order})
 			for i := range uint64(20) {
 				if err := victim.Set(bg, key16(i), key16(i), 0); err != nil {
 					t.Fatal(err)

@@ -144,7 +144,7 @@ func (s *Slab) Touch(ctx context.Context, k Key, expiry uint64) (found bool, err
 		c := sh.cell(f.cell)
 		c.Expiry.Store(c.Expiry.Load()&^layout.ExpiryMask | min(expiry, layout.ExpiryMask)) // pairs with the loads of readers, who see one or the other
 		seen := c.Recency.Load()
-		lru.Touch(c, seen, sh.now.Load(), 0)
+		lru.Touch(c, seen, sh.now.Load(), 0, sh.raise)
 		if lru.Due(seen, sh.head.Turn.Load()) {
 			return sh.order.Promote(f.cell)
 		}
@@ -259,12 +259,12 @@ func (sh *shard) write(k *Key, it *Item, old uint32, at place) (version uint64, 
 		end.Link.Store(extra) // pairs with the walk in read
 	}
 	at.store(k.tag()<<layout.SlotTagShift | uint64(n)) // the value is visible now
-	if old != 0 {
-		if err := sh.free(old); err != nil {
-			return version, err
-		}
+	if old == 0 {
+		err = sh.order.Insert(n, k.hash)
+	} else if err = sh.order.Replace(old, n); err == nil {
+		err = sh.reclaim(old)
 	}
-	if err := sh.order.PushFront(n); err != nil {
+	if err != nil {
 		return version, err
 	}
 	sh.order.Written()

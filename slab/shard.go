@@ -18,13 +18,14 @@ type shard struct {
 	head   *layout.Shard
 	index  shm.Window // buckets, then overflow buckets
 	cells  shm.Window
-	order  lru.List
+	order  lru.Order
 	finder shm.Finder // of the same words, for the common lookup
 
 	// Of the geometry and the domain, for the hot path.
 	wall, now                  *atomic.Uint64
 	cellSize, payload, buckets uint64
 	grain                      uint64 // a hit stamps what was last stamped longer ago than this, in milliseconds
+	raise                      uint64 // of a record's count by a hit
 	count, overflows           uint32
 
 	mutex *lock.Mutex // guards everything of the shard but the readers' words
@@ -44,13 +45,14 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	sh.head = shm.At[layout.Shard](w, 0)
 	sh.index = w.Sub(g.indexOffset(), g.indexSize())
 	sh.cells = w.Sub(g.cellOffset(), g.cellBytes())
-	sh.order = lru.New(sh.head, sh.cells, uint64(g.CellSize), g.Cells)
+	sh.order = lru.New(sh.head, sh.cells, uint64(g.CellSize), g.Cells, w.Sub(g.ghostOffset(), g.ghostSize()))
+	sh.raise = sh.order.Raise()
 	sh.cellSize, sh.payload, sh.buckets = uint64(g.CellSize), g.Payload(), uint64(g.Buckets)
 	sh.wall, sh.now, sh.grain = s.domain.Wall, s.domain.Now, uint64(g.StampMillis)
 	sh.count, sh.overflows = g.Cells, g.Overflow
 	sh.finder = shm.Finder{
 		Index: sh.index, Cells: sh.cells,
-		Epoch: &sh.head.Epoch, Turn: &sh.head.Turn, Wall: sh.wall, Now: sh.now, Grain: sh.grain,
+		Epoch: &sh.head.Epoch, Turn: &sh.head.Turn, Wall: sh.wall, Now: sh.now, Grain: sh.grain, Raise: sh.raise * layout.RecencyCountMask,
 		Buckets: sh.buckets, CellSize: sh.cellSize, Payload: sh.payload, Count: uint64(sh.count),
 	}
 	sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)

@@ -23,31 +23,22 @@ func (sh *shard) makeRoom(need uint64, old uint32) error {
 	if need <= had {
 		return nil
 	}
-	victim := sh.order.Back()
 	for uint64(sh.head.Used.Load())+need-had > uint64(g.Cells-g.Reserve) {
 		if g.OnFull == Refuse {
 			return fmt.Errorf("%w: shard %d of %d: %d cells needed, %d of %d in use, %d kept for replacing",
 				ErrFull, sh.number, g.Shards, need, sh.head.Used.Load(), g.Cells, g.Reserve)
 		}
-		if victim == old {
-			newer, err := sh.order.Newer(victim)
-			if err != nil {
-				return err
-			}
-			victim = newer
+		victim, err := sh.order.Victim(old)
+		if err != nil {
+			return err
 		}
 		if victim == 0 {
 			return sh.brokenf("%d cells in use and nothing to evict", sh.head.Used.Load())
-		}
-		next, err := sh.order.Newer(victim)
-		if err != nil {
-			return err
 		}
 		sh.countEviction(victim)
 		if err := sh.drop(victim); err != nil {
 			return err
 		}
-		victim = next
 	}
 	return nil
 }
@@ -64,12 +55,20 @@ func (sh *shard) countEviction(n uint32) {
 	sh.head.AgeLast.Store(max(age, 1))
 }
 
-// drop removes a record that is known by its cell only.
+// drop removes the order's victim, which is known by its cell only.
 func (sh *shard) drop(n uint32) error {
 	hash, err := sh.hashOf(n)
 	if err != nil {
 		return err
 	}
+	if err := sh.order.Remember(n, hash); err != nil {
+		return err
+	}
+	return sh.discard(n, hash)
+}
+
+// discard removes a record that is known by its cell and its hash.
+func (sh *shard) discard(n uint32, hash uint64) error {
 	at, err := sh.locate(hash, n)
 	if err != nil {
 		return err
@@ -110,15 +109,20 @@ func (sh *shard) release(n uint32, hash uint64, at place) error {
 }
 
 // free takes a record that no slot names out of the order and gives its cells
-// back: the head's version turns odd before any tail can be used again (read.pml
-// BREAK_FREE).
+// back.
 func (sh *shard) free(n uint32) error {
-	c := sh.cell(n)
-	version := c.Version.Load() &^ layout.VersionStateMask
-	c.Version.Store(version | layout.VersionFree) // pairs with the loads of readers
 	if err := sh.order.Remove(n); err != nil {
 		return err
 	}
+	return sh.reclaim(n)
+}
+
+// reclaim gives the cells of a record back that neither slot nor order names: the
+// head's version turns odd before any tail can be used again (read.pml BREAK_FREE).
+func (sh *shard) reclaim(n uint32) error {
+	c := sh.cell(n)
+	version := c.Version.Load() &^ layout.VersionStateMask
+	c.Version.Store(version | layout.VersionFree) // pairs with the loads of readers
 	keyLen, valueLen, _, ok := sh.lengths(c)
 	if !ok {
 		return sh.brokenf("lengths of cell %d", n)

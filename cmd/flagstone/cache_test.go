@@ -16,9 +16,9 @@ func TestCreate_New_PrintsShape(t *testing.T) {
 	b.run("create", "c", "--size", "1MiB", "--max-value", "1k", "--shards", "2").exits(0).
 		says("created c", "capacity", "headroom", "file size", "shards     2 of")
 	var made createdJSON
-	b.run("create", "d", "--entries", "500", "--cell", "64", "--max-key", "16", "--max-value", "64", "--on-full", "refuse", "--regions", "3", "--json").exits(0).decode(&made)
+	b.run("create", "d", "--entries", "500", "--cell", "64", "--max-key", "16", "--max-value", "64", "--on-full", "refuse", "--order", "s3fifo", "--regions", "3", "--json").exits(0).decode(&made)
 	s := made.Shape
-	if !made.Created || made.Name != "d" || s.Capacity != 500 || s.CellSize != 64 || s.MaxKey != 16 || s.MaxValue != 64 || s.OnFull != "refuse" || s.Regions != 3 || len(made.Differences) != 0 {
+	if !made.Created || made.Name != "d" || s.Capacity != 500 || s.CellSize != 64 || s.MaxKey != 16 || s.MaxValue != 64 || s.OnFull != "refuse" || s.Order != "s3fifo" || s.Regions != 3 || len(made.Differences) != 0 {
 		t.Errorf("%+v", made)
 	}
 	if got := uint64(s.Shards)*uint64(s.CellsPerShard) - s.Capacity; got != s.HeadroomCells {
@@ -32,11 +32,11 @@ func TestCreate_New_PrintsShape(t *testing.T) {
 func TestCreate_Exists_ListsDifferencesAndExitsZero(t *testing.T) {
 	b := newBench(t)
 	b.run("create", "c", "--entries", "100").exits(0)
-	b.run("create", "c", "--entries", "200", "--max-key", "9", "--on-full", "refuse", "--regions", "7").exits(0).
+	b.run("create", "c", "--entries", "200", "--max-key", "9", "--on-full", "refuse", "--order", "s3fifo", "--regions", "7").exits(0).
 		says("c exists already", "--entries: asked for 200, found 100", "--max-key: asked for 9, found 1024",
-			"--on-full: asked for refuse, found evict", "--regions: asked for 7, found 256")
+			"--on-full: asked for refuse, found evict", "--order: asked for s3fifo, found lru", "--regions: asked for 7, found 256")
 	var again createdJSON
-	b.run("create", "c", "--entries", "100", "--json").exits(0).decode(&again)
+	b.run("create", "c", "--entries", "100", "--order", "lru", "--json").exits(0).decode(&again)
 	if again.Created || len(again.Differences) != 0 {
 		t.Errorf("%+v", again)
 	}
@@ -53,6 +53,7 @@ func TestCreate_ImpossibleOptions_ExitsTwoOrThree(t *testing.T) {
 		{"c", "--shards", "3"},
 		{"c", "--size", "1MiB", "--entries", "5"},
 		{"c", "--on-full", "panic"},
+		{"c", "--order", "fifo"},
 		{"c", "--regions", "5000"},
 		{".c"},
 		{},

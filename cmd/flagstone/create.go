@@ -14,7 +14,7 @@ import (
 func (a *app) createCommand() *cobra.Command {
 	var o flagstone.Options
 	var fileSize, cell, maxKey, maxValue size
-	policy := onFull(flagstone.Evict)
+	policy, by := onFull(flagstone.Evict), order(flagstone.LRU)
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a cache, or say how an existing one differs", Args: cobra.ExactArgs(1),
 		Long: `Makes a cache whose memory is reserved at once. If there is one of that name it is
@@ -28,6 +28,9 @@ each shard gets headroom, which is printed.`,
 			a.name = args[0]
 			o.Dir, o.Group, o.Wake = a.dir, a.group, noWake
 			o.Size, o.OnFull = uint64(fileSize), flagstone.Policy(policy)
+			if cmd.Flags().Changed("order") { // so that another one is a difference
+				o.Order = flagstone.Order(by)
+			}
 			o.CellSize, o.MaxKey, o.MaxValue = int(cell), int(maxKey), int(maxValue)
 			cache, err := flagstone.Open(ctx, a.name, o)
 			if err != nil {
@@ -44,6 +47,7 @@ each shard gets headroom, which is printed.`,
 	flags.Var(&maxValue, "max-value", "longest value (default 64KiB)")
 	flags.IntVar(&o.Shards, "shards", 0, "independent parts, a power of two up to 256 (default: as many as cost little)")
 	flags.Var(&policy, "on-full", "what a full cache does with a new key: evict or refuse")
+	flags.Var(&by, "order", "in which order a full cache evicts: lru or s3fifo")
 	flags.IntVar(&o.Regions, "regions", 0, "handles that may be open at a time (default 256)")
 	cmd.MarkFlagsMutuallyExclusive("size", "entries")
 	for _, name := range []string{"size", "cell", "max-key", "max-value"} {
@@ -69,6 +73,24 @@ func (p *onFull) Set(text string) error {
 
 func (p *onFull) Type() string   { return "policy" }
 func (p *onFull) String() string { return policies[*p] }
+
+// order is a flag's order of eviction.
+type order flagstone.Order
+
+var orders = map[flagstone.Order]string{flagstone.LRU: "lru", flagstone.S3FIFO: "s3fifo"}
+
+func (o *order) Set(text string) error {
+	for value, name := range orders {
+		if text == name {
+			*o = order(value)
+			return nil
+		}
+	}
+	return fmt.Errorf("need %s or %s", orders[flagstone.LRU], orders[flagstone.S3FIFO])
+}
+
+func (o *order) Type() string   { return "order" }
+func (o *order) String() string { return orders[flagstone.Order(*o)] }
 
 // createdJSON is what create prints.
 type createdJSON struct {
@@ -130,11 +152,15 @@ func differences(cache *flagstone.Cache, regions int) []differenceJSON {
 	flag := map[string]string{
 		"Size": "--size", "Entries": "--entries", "CellSize": "--cell", "MaxKey": "--max-key",
 		"MaxValue": "--max-value", "Shards": "--shards", "OnFull": "--on-full",
+		"Order": "--order",
 	}
 	for _, d := range cache.Differences() {
 		text := func(n uint64) string { return fmt.Sprint(n) }
-		if d.Option == "OnFull" {
+		switch d.Option {
+		case "OnFull":
 			text = func(n uint64) string { return policies[n] }
+		case "Order":
+			text = func(n uint64) string { return orders[flagstone.Order(n)] }
 		}
 		out = append(out, differenceJSON{flag[d.Option], text(d.Asked), text(d.Found)})
 	}

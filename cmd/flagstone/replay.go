@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flagstone-shm/flagstone"
 	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/replay"
 	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/trace"
 )
@@ -20,6 +21,7 @@ type replayJSON struct {
 	Unique   uint64       `json:"unique_keys"`
 	Procs    int          `json:"procs"`
 	Share    string       `json:"share"`
+	Policy   string       `json:"policy"`
 	Runs     []runJSON    `json:"runs"` // one per capacity
 }
 
@@ -56,12 +58,13 @@ type replayFlags struct {
 	capacities []string
 	shape      replay.Shape
 	share      string
+	policy     order
 	limit      uint64
 	progress   bool
 }
 
 func (a *app) replayCommand() *cobra.Command {
-	var f replayFlags
+	f := replayFlags{policy: order(flagstone.LRU)}
 	cmd := &cobra.Command{
 		Use: "replay FILE...", Short: "Replay request traces through a cache of its own, and measure", Args: cobra.MinimumNArgs(1),
 		Long: `Replays traces, the files one after the other, through a temporary cache in --dir:
@@ -84,6 +87,7 @@ comparable, though a shard may be full before the others.`,
 	flags.StringVar(&f.format, "format", "", "u64 or lines (default: guessed)")
 	flags.IntVar(&f.procs, "procs", 1, "processes, 1 to 256")
 	flags.StringSliceVar(&f.capacities, "capacity", nil, "records, or percent of the unique keys; several, as 1%,10%, are run in turn")
+	flags.Var(&f.policy, "policy", "in which order the cache evicts: lru or s3fifo")
 	flags.IntVar(&f.shape.Shards, "shards", 0, "shards of the cache (default: as many as cost little)")
 	flags.BoolVar(&f.shape.Exact, "exact", false, "no headroom: room for as many records as the capacity says")
 	flags.IntVar(&f.shape.Value, "value-size", 8, "bytes of each value")
@@ -140,7 +144,7 @@ func (a *app) replay(ctx context.Context, f replayFlags, files []string) error {
 		return fmt.Errorf("replay: no requests in %q", files)
 	}
 	input.Format = survey.Format
-	out := replayJSON{files, survey.Format, survey.Requests, survey.Unique, f.procs, f.share, []runJSON{}}
+	out := replayJSON{files, survey.Format, survey.Requests, survey.Unique, f.procs, f.share, f.policy.String(), []runJSON{}}
 	for _, c := range capacities {
 		run, err := a.replayOnce(ctx, f, input, survey, c, show)
 		if err != nil {
@@ -154,6 +158,7 @@ func (a *app) replay(ctx context.Context, f replayFlags, files []string) error {
 
 func (a *app) replayOnce(ctx context.Context, f replayFlags, input replay.Input, survey replay.Survey, c replay.Capacity, show *progress) (out runJSON, err error) {
 	capacity := c.Of(survey.Unique)
+	f.shape.Order = flagstone.Order(f.policy)
 	options, err := f.shape.Options(capacity, survey.Longest)
 	if err != nil {
 		return out, err
@@ -189,6 +194,7 @@ func (r replayJSON) print(w io.Writer) {
 	fmt.Fprintf(w, "requests\t%d, %s\n", r.Requests, r.Format)
 	fmt.Fprintf(w, "unique keys\t%d\n", r.Unique)
 	fmt.Fprintf(w, "processes\t%d, %s\n", r.Procs, r.Share)
+	fmt.Fprintf(w, "policy\t%s\n", r.Policy)
 	fmt.Fprintf(w, "\nCAPACITY\tRECORDS\tROOM\tAT END\tSHARDS\tHITS\tRATIO\tEVICTIONS\tNS/REQUEST\tWALL\tREQUESTS/S\n")
 	for _, run := range r.Runs {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%.2f%%\t%d\t%.0f\t%.2f s\t%.0f\n", run.Asked, run.Capacity, run.Room, run.Records,

@@ -21,6 +21,7 @@ type shapeJSON struct {
 	MaxKey          uint32  `json:"max_key"`           // bytes
 	MaxValue        uint32  `json:"max_value"`         // bytes
 	OnFull          string  `json:"on_full"`
+	Order           string  `json:"order"`
 	Regions         uint32  `json:"regions"`
 }
 
@@ -29,7 +30,7 @@ func newShape(st flagstone.Stats, t table.Geometry) shapeJSON {
 	return shapeJSON{
 		Capacity: g.Capacity, HeadroomCells: st.Headroom, HeadroomPercent: 100 * ratio(st.Headroom, g.Capacity),
 		FileSize: st.FileSize, Shards: g.Shards, CellsPerShard: g.Cells, ReservePerShard: g.Reserve,
-		CellSize: g.CellSize, MaxKey: g.MaxKey, MaxValue: g.MaxValue, OnFull: policies[g.OnFull], Regions: t.Regions,
+		CellSize: g.CellSize, MaxKey: g.MaxKey, MaxValue: g.MaxValue, OnFull: policies[g.OnFull], Order: orders[g.Order], Regions: t.Regions,
 	}
 }
 
@@ -40,5 +41,6 @@ func (s shapeJSON) print(w io.Writer) {
 	fmt.Fprintf(w, "shards\t%d of %d cells of %d bytes\n", s.Shards, s.CellsPerShard, s.CellSize)
 	fmt.Fprintf(w, "longest\tkey %d bytes, value %d bytes\n", s.MaxKey, s.MaxValue)
 	fmt.Fprintf(w, "on full\t%s\n", s.OnFull)
+	fmt.Fprintf(w, "order\t%s\n", s.Order)
 	fmt.Fprintf(w, "regions\t%d\n", s.Regions)
 }

@@ -164,7 +164,7 @@ const (
 	FullEvict        = 0  // a full shard evicts by its order
 	FullRefuse       = 1  // a full shard refuses new keys
 	TurnsPerLap      = 10 // a shard's turn advances once per cells / TurnsPerLap records written
-	SmallShare       = 10 // the small queue holds one of so many cells
+	SmallShare       = 10 // the small queue holds one of so many records
 	GhostWays        = 8  // fingerprints of 16 bits in a ghost bucket
 	RelinkLimit      = 32 // records that one eviction in the s3fifo order moves at most
 	SlotsPerBucket   = 7  // slots of an index bucket, before its link

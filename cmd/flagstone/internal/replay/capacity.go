@@ -56,13 +56,14 @@ type Shape struct {
 	Shards int  // 0: the library's choice
 	Value  int  // bytes of every value
 	Exact  bool // no headroom: room for the capacity's records and not one more
+	Order  flagstone.Order
 }
 
 // Options returns the options of a cache for a number of records of which each
 // takes one cell.
 func (s Shape) Options(records uint64, longestKey int) (flagstone.Options, error) {
 	// A value of 0 bytes at most cannot be asked for, nor a key of less than 8.
-	o := flagstone.Options{Entries: records, Shards: s.Shards, MaxKey: max(8, longestKey), MaxValue: max(layout.LeastMaxValue, s.Value)}
+	o := flagstone.Options{Entries: records, Shards: s.Shards, MaxKey: max(8, longestKey), MaxValue: max(layout.LeastMaxValue, s.Value), Order: s.Order}
 	for o.CellSize = 64; (slab.Geometry{CellSize: uint32(o.CellSize)}).Payload() < uint64(o.MaxKey+o.MaxValue); {
 		o.CellSize += 64
 	}
@@ -89,7 +90,7 @@ func (s Shape) Options(records uint64, longestKey int) (flagstone.Options, error
 }
 
 func plan(o flagstone.Options) (slab.Geometry, error) {
-	return slab.Plan(slab.Options{Entries: o.Entries, Shards: o.Shards, CellSize: o.CellSize, MaxKey: o.MaxKey, MaxValue: o.MaxValue})
+	return slab.Plan(slab.Options{Entries: o.Entries, Shards: o.Shards, CellSize: o.CellSize, MaxKey: o.MaxKey, MaxValue: o.MaxValue, Order: o.Order})
 }
 
 // Room returns how many records of one cell a slab holds if they spread evenly.
