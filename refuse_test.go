@@ -1,3 +1,5 @@
+//go:build linux
+
 package flagstone_test
 
 import (
@@ -332,7 +334,7 @@ func rewrite(t *testing.T, file string, sealed bool, change func(h *layout.SlabH
 }
 
 // checksummed is how many bytes of a slab's header stand under its checksum.
-const checksummed = 176
+const checksummed = layout.SlabHeaderChecksummed
 
 func TestOpen_BadSlabHeader_TypedErrorNothingChanged(t *testing.T) {
 	for name, c := range map[string]struct {

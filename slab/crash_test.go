@@ -1,3 +1,5 @@
+//go:build linux
+
 package slab
 
 import (
@@ -74,30 +76,6 @@ func (h *leaseHolder) Dead(token uint64) bool {
 	return unix.FcntlFlock(h.leases.Fd(), unix.F_OFD_GETLK, &l) == nil && l.Type == unix.F_UNLCK
 }
 
-// newFileSegment formats a slab in a file.
-func newFileSegment(t testing.TB, o Options) (dir string, seg *shm.Segment, f *os.File) {
-	t.Helper()
-	dir = t.TempDir()
-	d, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	g, err := Plan(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seg, f, err = shm.Create(d, "slab", g.FileSize(), 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close(); seg.Close() })
-	if err := Format(seg, g, testID, 0); err != nil {
-		t.Fatal(err)
-	}
-	return dir, seg, f
-}
-
 func openShared(dir string, region, generation uint32) (*Slab, error) {
 	h, err := newLeaseHolder(dir, region, generation)
 	if err != nil {
@@ -119,7 +97,7 @@ func openShared(dir string, region, generation uint32) (*Slab, error) {
 	var wall, now atomic.Uint64
 	wall.Store(1000)
 	now.Store(1000)
-	return Open(seg, Domain{h, &wall, &now}, testID)
+	return Open(seg, Domain{Owner: h, Wall: &wall, Now: &now}, testID)
 }
 
 // operations is the endless list of what a child does, told by a seed: the parent

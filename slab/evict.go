@@ -55,6 +55,9 @@ const (
 )
 
 func (s *Slab) evict(ctx context.Context, cutoff uint64, limit int, values bool) (out []Pair, err error) {
+	if s.domain.ReadOnly {
+		return nil, ErrReadOnly // also if there is nothing to evict
+	}
 	cutoff -= min(cutoff, layout.ClockSlackMillis)
 	for range evictPasses {
 		old, err := s.oldest(cutoff, limit-len(out))

@@ -17,7 +17,7 @@ import (
 
 // tolerable reports whether an error is one that damage may cause.
 func tolerable(err error) bool {
-	return (err == nil || errors.Is(err, ErrBusy) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) || errors.Is(err, ErrLost)) &&
+	return (err == nil || errors.Is(err, ErrBusy) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) || errors.Is(err, ErrLost) || errors.Is(err, ErrReadOnly)) &&
 		!errors.Is(err, shm.ErrBounds)
 }
 
@@ -175,7 +175,7 @@ func TestHostile_LockWords_TakenOverAndRebuilt(t *testing.T) {
 	seg := newSegment(t, Options{Entries: 60, Shards: 1})
 	w := newWorld()
 	m := w.member(3)
-	s, err := Open(seg, Domain{aloneMember{m}, &w.wall, &w.now}, testID)
+	s, err := Open(seg, Domain{Owner: aloneMember{m}, Wall: &w.wall, Now: &w.now}, testID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -218,7 +218,7 @@ func twoHandles(t *testing.T, o Options) (old, young *Slab) {
 	old = open(t, seg, m)
 	var now atomic.Uint64
 	now.Store(w.now.Load() + 1_000_000)
-	young, err := Open(seg, Domain{w.member(1), &w.wall, &now}, testID)
+	young, err := Open(seg, Domain{Owner: w.member(1), Wall: &w.wall, Now: &now}, testID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,11 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	sh.cellSize, sh.payload, sh.buckets = uint64(g.CellSize), g.Payload(), uint64(g.Buckets)
 	sh.wall, sh.now = s.domain.Wall, s.domain.Now
 	sh.count, sh.overflows = g.Cells, g.Overflow
-	sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)
+	if s.domain.ReadOnly {
+		sh.mutex = lock.Refusing(&sh.head.Lock, ErrReadOnly)
+	} else {
+		sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)
+	}
 }
 
 // version packs a live head's version.

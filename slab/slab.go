@@ -19,6 +19,11 @@ type Domain struct {
 	Owner lock.Owner
 	Wall  *atomic.Uint64 // milliseconds since 1970, for expiry
 	Now   *atomic.Uint64 // the domain's own time in milliseconds, for recency
+
+	// ReadOnly is for segments mapped for reading: nothing is written, what needs a
+	// lock returns ErrReadOnly. There is no Owner then, and Now has to stay 0, a
+	// time at which nothing is stamped.
+	ReadOnly bool
 }
 
 // Identity ties a slab to its place in a domain; Open refuses another's.
