@@ -55,6 +55,11 @@ var (
 	ErrNoSpace = table.ErrNoSpace
 	// ErrFault says that a file was truncated under its mapping.
 	ErrFault = table.ErrFault
+	// ErrReadOnly says that the cache was opened ReadOnly.
+	ErrReadOnly = slab.ErrReadOnly
+	// ErrUnsupported says that on this system only Private caches can be opened:
+	// sharing needs Linux. It wraps errors.ErrUnsupported.
+	ErrUnsupported = table.ErrUnsupported
 	// ErrOptions says that no cache can be made from the options.
 	ErrOptions = slab.ErrOptions
 )

@@ -49,8 +49,8 @@ const (
 )
 
 // Options say where a cache is and, for whoever makes it, how large. The zero
-// value is a private cache of 64 MiB in /dev/shm. Who attaches gets what there
-// is; see Cache.Differences.
+// value is a cache of 64 MiB in /dev/shm that this user's processes share. Who
+// attaches gets what there is; see Cache.Differences.
 type Options struct {
 	// Dir is the directory of the domain, on memory or disk of this host.
 	// Default: /dev/shm.
@@ -60,6 +60,22 @@ type Options struct {
 	Group bool
 	// MustExist returns ErrNotFound instead of making a cache.
 	MustExist bool
+
+	// Private makes a cache of this handle's own on the Go heap, on any system: no
+	// file, no signal, nobody else in it, gone with Close. Everything works as in a
+	// shared one, except that Table is nil and Watch has nothing to tell. Of the
+	// options here only the sizes, OnFull and Clock count; the name may be empty.
+	// Memory counts from its first use on. For tests, and for programs that are
+	// to run where processes cannot share memory.
+	Private bool
+	// ReadOnly looks at a cache without taking part, for exporters and inspection:
+	// it has no region, is seen by nobody, cannot write, being mapped for
+	// reading, and so does not make what it finds look used. The cache must exist
+	// (ErrNotFound; also while it is being made). Lookups are Peek, and ErrBusy
+	// where they cannot be sure. What needs a lock returns ErrReadOnly: all that
+	// writes, Check and Rebuild. Table is nil. Whether something has expired is
+	// judged by this process's clock.
+	ReadOnly bool
 
 	// Size is the size of the slab's file in bytes. It is reserved at once.
 	// Default: 64 MiB.
@@ -118,10 +134,11 @@ func orDefault(d, def time.Duration) time.Duration {
 type Cache struct {
 	scope // the keys that are in no namespace
 
-	table *table.Table
-	words table.Words
-	view  atomic.Pointer[view]
-	pulse pulse
+	table   host
+	control *table.Table // nil unless this handle has a region: then it is the host
+	domain  slab.Domain
+	view    atomic.Pointer[view]
+	pulse   pulse
 
 	onEvent     func(Event)
 	loadTimeout time.Duration
@@ -151,29 +168,48 @@ type Difference struct {
 // (ErrBusy). It returns ErrNoSpace, before anything is visible to others, if the
 // file system has no room; a *table.FormatError or *slab.FormatError for files
 // that are not this library's; a *table.AccessError for files or directories that
-// others could tamper with. It touches no page of the slab but the header.
+// others could tamper with; ErrUnsupported on other systems than Linux, unless it
+// is Private. It touches no page of the slab but the header.
 func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	geometry, err := slab.Plan(o.slab())
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
-	t, err := table.Open(ctx, table.Options{
-		Dir: o.Dir, Name: name, Group: o.Group, MustExist: o.MustExist,
-		Regions: o.Regions, Wake: o.Wake, Clock: o.Clock, Room: geometry.FileSize(),
-	})
+	c, err := o.open(ctx, name, geometry)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
-	c := &Cache{table: t, words: t.Words(), onEvent: o.OnEvent, loadTimeout: orDefault(o.LoadTimeout, DefaultLoadTimeout)}
-	c.scope.cache = c
+	c.scope.cache, c.domain.Notify = c, c.notify
+	c.onEvent, c.loadTimeout = o.OnEvent, orDefault(o.LoadTimeout, DefaultLoadTimeout)
 	c.close = sync.OnceValue(c.shut)
-	t.Tick()
+	c.table.Tick()
 	if err := c.attach(ctx, geometry, o.MustExist); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), t.Close())
+		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), c.table.Close())
 	}
-	c.differences = o.differences(geometry, c.view.Load().slab.Geometry(), t.Geometry().Regions)
+	c.differences = o.differences(geometry, c.view.Load().slab.Geometry(), c.table.Geometry().Regions)
 	c.pulse.start(c)
 	return c, nil
+}
+
+// open returns a cache with its host and without a view.
+func (o Options) open(ctx context.Context, name string, g slab.Geometry) (*Cache, error) {
+	switch {
+	case o.Private && o.ReadOnly:
+		return nil, fmt.Errorf("%w: both Private and ReadOnly", ErrOptions)
+	case o.Private:
+		return openPrivate(name, o, g)
+	case o.ReadOnly:
+		return observe(name, o)
+	}
+	t, err := table.Open(ctx, table.Options{
+		Dir: o.Dir, Name: name, Group: o.Group, MustExist: o.MustExist,
+		Regions: o.Regions, Wake: o.Wake, Clock: o.Clock, Room: g.FileSize(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	w := t.Words()
+	return &Cache{table: t, control: t, domain: slab.Domain{Owner: t, Wall: w.Wall, Now: w.Domain}}, nil
 }
 
 func (o Options) slab() slab.Options {
@@ -219,10 +255,14 @@ func (c *Cache) Close() error { return c.close() }
 
 func (c *Cache) shut() error {
 	c.pulse.stop()
+	c.publishCounters() // which the host then folds into the totals
 	c.refreshing.Lock()
 	defer c.refreshing.Unlock()
-	v := c.view.Load()
-	return errors.Join(v.slab.Close(), c.table.Close())
+	err := c.view.Load().slab.Close()
+	if p, ok := c.table.(*private); ok {
+		err = errors.Join(err, p.bury(c))
+	}
+	return errors.Join(err, c.table.Close())
 }
 
 // Destroy removes the cache of that name and its files. Open handles say
@@ -231,8 +271,10 @@ func (c *Cache) shut() error {
 func Destroy(ctx context.Context, dir, name string) error { return table.Destroy(ctx, dir, name) }
 
 // Table returns the control segment's handle, which lives as long as the cache:
-// peers, state flags, mutexes, and segments of the application's own.
-func (c *Cache) Table() *table.Table { return c.table }
+// peers, state flags, mutexes, and segments of the application's own. It is nil
+// if the cache was opened Private or ReadOnly; to look at a control segment see
+// table.Inspect.
+func (c *Cache) Table() *table.Table { return c.control }
 
 // Get appends the value of key to dst and returns the result and whether there
 // was one. It takes no lock, waits for nobody, and does not allocate if dst has
@@ -310,5 +352,6 @@ func (c *Cache) Holders() ([]slab.Holder, error) {
 }
 
 // Watch delivers what happens in the domain until ctx ends: processes that join,
-// leave or die, segments that come and go. See table.Table.Watch.
+// leave or die, segments that come and go. See table.Table.Watch. In a Private
+// cache nothing happens; the channel is closed when ctx ends or at Close.
 func (c *Cache) Watch(ctx context.Context) <-chan table.Event { return c.table.Watch(ctx) }

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/flagstone-shm/flagstone"
 	"github.com/flagstone-shm/flagstone/signal"
 )
@@ -219,53 +217,6 @@ func (c *child) kill() {
 	_ = c.cmd.Wait()
 }
 
-// stop stops it where it stands, and returns when it does.
-func (c *child) stop() {
-	c.t.Helper()
-	must(c.t, c.cmd.Process.Signal(unix.SIGSTOP))
-	err := unix.EINTR
-	for err == unix.EINTR {
-		err, _ = unix.Waitid(unix.P_PID, c.cmd.Process.Pid, nil, unix.WSTOPPED, nil).(unix.Errno)
-	}
-	if err != 0 {
-		c.t.Fatal(err)
-	}
-}
-
-func (c *child) resume() {
-	c.t.Helper()
-	must(c.t, c.cmd.Process.Signal(unix.SIGCONT))
-}
-
-// stopHolding stops the child at a moment at which it holds a shard's lock, as
-// somebody with a debugger would, and returns the shard.
-func (c *child) stopHolding(cache *flagstone.Cache) (shard int) {
-	c.t.Helper()
-	holds := func() bool {
-		holders, err := cache.Holders()
-		must(c.t, err)
-		for _, h := range holders {
-			if int(h.Region) == c.region {
-				shard = h.Shard
-				return true
-			}
-		}
-		return false
-	}
-	eventually(c.t, "stopped under a lock", func() bool {
-		if !holds() {
-			return false
-		}
-		c.stop()
-		if holds() {
-			return true
-		}
-		c.resume()
-		return false
-	})
-	return shard
-}
-
 // limited returns a context that ends if a test hangs.
 func limited(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -284,6 +235,9 @@ func brief(t testing.TB) context.Context {
 func open(t testing.TB, o flagstone.Options) *flagstone.Cache {
 	t.Helper()
 	c, err := flagstone.Open(limited(t), name, o)
+	if errors.Is(err, flagstone.ErrUnsupported) {
+		t.Skip(err)
+	}
 	must(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
@@ -370,4 +324,14 @@ type tb interface {
 	Helper()
 	Fatal(args ...any)
 	Fatalf(format string, args ...any)
+}
+
+// scan calls visit for every record until it returns false, and returns the error.
+func scan(ctx context.Context, c *flagstone.Cache, visit func(flagstone.Record) bool) error {
+	for r, err := range c.All(ctx) {
+		if err != nil || !visit(r) {
+			return err
+		}
+	}
+	return nil
 }

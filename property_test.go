@@ -97,6 +97,9 @@ func behavesAsModel(t *rapid.T) {
 	if rapid.Bool().Draw(t, "roomy") { // nothing is ever full, so that shards need no model
 		m.options.Entries, m.options.Shards = 400, 4
 	}
+	if rapid.Bool().Draw(t, "private") { // one handle, and all is gone with it
+		m.options.Private, m.options.Dir, m.options.Regions = true, "", 1
+	}
 	defer func() {
 		for _, c := range m.handles {
 			must(t, c.Close())
@@ -140,7 +143,10 @@ func (m *machine) step(t *rapid.T) *flagstone.Cache {
 func (m *machine) pass(ms uint64) {
 	m.clock.ms.Add(ms)
 	for _, c := range m.handles[:min(1, len(m.handles))] {
-		c.Table().Tick()
+		_, err := c.Evict(m.ctx, 1<<62, 0) // reads the clocks
+		if err != nil {
+			panic(err)
+		}
 	}
 }
 
@@ -164,6 +170,9 @@ func (m *machine) close(t *rapid.T) {
 	must(t, m.handles[i].Close())
 	mustFail(t, m.handles[i].Set(m.ctx, nil, nil, 0), flagstone.ErrClosed)
 	m.handles = slices.Delete(m.handles, i, i+1)
+	if m.options.Private {
+		*m = machine{ctx: m.ctx, options: m.options, clock: m.clock, entries: map[id]*entry{}, room: m.room, period: m.period}
+	}
 }
 
 func (m *machine) time(t *rapid.T) {

@@ -81,7 +81,8 @@ func (p *pulse) round() {
 	}
 }
 
-// publishCounters lets the peers see this handle's figures in its region.
+// publishCounters lets the peers see this handle's figures in its region, from
+// where they go into the totals when the region is given up or reaped.
 func (c *Cache) publishCounters() {
 	st, err := c.view.Load().slab.Stats()
 	if err != nil {

@@ -12,11 +12,11 @@ import (
 // attach makes the first view: it finds the primary slab, or makes it.
 func (c *Cache) attach(ctx context.Context, g slab.Geometry, mustExist bool) error {
 	err := c.refresh(nil)
-	if !errors.Is(err, ErrNotFound) || mustExist {
+	if !errors.Is(err, ErrNotFound) || mustExist || c.control == nil {
 		return err
 	}
 	// One of many first openers makes the slab; it may die, and the next finds none.
-	return c.table.Exclusive(ctx, func() error {
+	return c.control.Exclusive(ctx, func() error {
 		if err := c.refresh(nil); !errors.Is(err, ErrNotFound) {
 			return err
 		}
@@ -29,7 +29,7 @@ func (c *Cache) attach(ctx context.Context, g slab.Geometry, mustExist bool) err
 
 // create makes and publishes the primary slab.
 func (c *Cache) create(g slab.Geometry) error {
-	r, err := c.table.Reserve(table.Spec{
+	r, err := c.control.Reserve(table.Spec{
 		Kind: table.KindSlab, Tier: 0, Name: "primary", Size: g.FileSize(),
 		Params: [4]uint64{uint64(g.Shards), uint64(g.Cells), uint64(g.CellSize), g.Capacity},
 	})
@@ -47,7 +47,7 @@ func (c *Cache) create(g slab.Geometry) error {
 	if err != nil {
 		err = errors.Join(err, r.Abort())
 	}
-	c.table.Detach(id)
+	c.control.Detach(id)
 	return errors.Join(err, seg.Close())
 }
 
@@ -104,7 +104,7 @@ func (c *Cache) open(e table.Entry) (*slab.Slab, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := slab.Open(seg, slab.Domain{Owner: c.table, Wall: c.words.Wall, Now: c.words.Domain, Notify: c.notify}, c.identity(e.SegmentID))
+	s, err := slab.Open(seg, c.domain, c.identity(e.SegmentID))
 	if err != nil {
 		c.table.Detach(e.SegmentID)
 		return nil, errors.Join(err, seg.Close())

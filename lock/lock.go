@@ -72,11 +72,21 @@ type Mutex struct {
 	counters *Counters
 	queue    *semaphore.Weighted // guards this end of word
 	closed   atomic.Bool
+	refusal  error // what Lock says when closed
 }
 
 // New returns the owner's end of the lock at word and futex.
 func New(word *atomic.Uint64, futex *atomic.Uint32, owner Owner, counters *Counters) *Mutex {
-	return &Mutex{word: word, futex: futex, owner: owner, counters: counters, queue: semaphore.NewWeighted(1)}
+	return &Mutex{word: word, futex: futex, owner: owner, counters: counters, queue: semaphore.NewWeighted(1), refusal: ErrClosed}
+}
+
+// Refusing returns an end of the lock at word for who may only look: as if it had
+// been closed, but Lock says why. It never writes.
+func Refusing(word *atomic.Uint64, why error) *Mutex {
+	m := New(word, nil, nil, nil)
+	m.refusal = why
+	m.closed.Store(true)
+	return m
 }
 
 // Close waits until no goroutine of this process holds the lock or is about to
@@ -164,7 +174,7 @@ func (m *Mutex) Lock(ctx context.Context) (consistent bool, err error) {
 	taken := false
 	defer m.unlessTaken(&taken)
 	if m.closed.Load() {
-		return false, ErrClosed
+		return false, m.refusal
 	}
 	if m.word.CompareAndSwap(0, m.owner.Token()) { // pairs with Unlock
 		taken = true

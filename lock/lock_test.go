@@ -1,3 +1,5 @@
+//go:build linux
+
 package lock
 
 import (
@@ -490,3 +492,26 @@ type verdict struct {
 
 func (v verdict) Token() uint64    { return v.token }
 func (v verdict) Dead(uint64) bool { return v.dead }
+
+func TestRefusing_WhateverTheWord_NeverTakenNorWritten(t *testing.T) {
+	reason := errors.New("reason")
+	for _, before := range []uint64{0, Token(3, 7), layout.LockStarved, ^uint64(0)} {
+		var word atomic.Uint64
+		word.Store(before)
+		m := Refusing(&word, reason)
+		if ok, _ := m.TryLock(); ok || m.TrySteal() {
+			t.Errorf("%#x: taken", before)
+		}
+		if _, err := m.Lock(context.Background()); !errors.Is(err, reason) {
+			t.Errorf("%#x: %v", before, err)
+		}
+		region, _, held := m.Holder()
+		if want, _, ok := Region(before); region != want || held != ok {
+			t.Errorf("%#x: held by %d, %v", before, region, held)
+		}
+		m.Close()
+		if word.Load() != before {
+			t.Errorf("%#x became %#x", before, word.Load())
+		}
+	}
+}

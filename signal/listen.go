@@ -7,9 +7,8 @@ import (
 	"os/signal"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -43,7 +42,7 @@ type Options struct {
 	// Signal is used by ModeSignal: SIGUSR1 (default), SIGUSR2 or a real-time
 	// signal from 35 to 64. The application may use it too: a signal sent for
 	// another reason costs a look at the doorbell, nothing else.
-	Signal unix.Signal
+	Signal syscall.Signal
 	// Poll is the longest time between two looks at the doorbell. Default (0 or
 	// less): 1 s, in ModePoll 10 ms.
 	Poll time.Duration
@@ -88,7 +87,7 @@ func Listen(r *layout.Region, o Options) (*Listener, error) {
 // declare makes the Listener, installs its handler and declares it.
 func declare(r *layout.Region, o Options) (*Listener, error) {
 	if o.Signal == 0 {
-		o.Signal = unix.SIGUSR1
+		o.Signal = defaultSignal
 	}
 	if o.Poll <= 0 {
 		o.Poll = time.Second

@@ -4,9 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/flagstone-shm/flagstone/internal/identity"
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
@@ -30,15 +27,6 @@ var (
 	// region asks for, which could kill it: it has called exec, for example.
 	ErrNoHandler = errors.New("process has no handler for the signal")
 )
-
-// checkSignal allows what an application may ask for. Signals up to 34 that C
-// libraries and the Go runtime use among their threads are out of it.
-func checkSignal(sig unix.Signal) error {
-	if sig == unix.SIGUSR1 || sig == unix.SIGUSR2 || sig >= 35 && sig <= 64 {
-		return nil
-	}
-	return fmt.Errorf("%w: %d", ErrSignal, int(sig))
-}
 
 // Ring leaves reason at a region's doorbell and wakes its owner if it sleeps.
 // Once it has returned, with an error or without, the owner's Listener is going
@@ -67,38 +55,4 @@ func Ring(r *layout.Region, reason uint64, alive func() bool) error {
 		return fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	return nil
-}
-
-// send is the verified sender of PROTOCOL.md, "Doorbell". The identity is pinned
-// by a pidfd first, so that everything checked afterwards is of the process that
-// gets the signal; whether it has a handler is asked last, as an exec between
-// that answer and the signal is the one thing that cannot be excluded.
-func send(r *layout.Region, state uint64, alive func() bool) error {
-	sig := unix.Signal(r.WakeSignal.Load()) // pairs with its store in declare
-	if err := checkSignal(sig); err != nil {
-		return err
-	}
-	p, err := identity.Load(r).Open()
-	if err != nil {
-		return err
-	}
-	defer p.Close()
-	if !alive() {
-		return ErrDead
-	}
-	// The lease is held by the owner of this State, and so was the identity.
-	if now := r.State.Load(); now != state || uint32(now) != layout.RegionClaimed {
-		return fmt.Errorf("%w: state was %#x, is %#x", ErrChanged, state, now)
-	}
-	if mode, now := r.WakeMode.Load(), unix.Signal(r.WakeSignal.Load()); mode != layout.WakeSignal || now != sig {
-		return fmt.Errorf("%w: wake mode %d, signal %d, was %d", ErrChanged, mode, int(now), int(sig))
-	}
-	caught, err := p.Catches(sig)
-	if err != nil {
-		return err
-	}
-	if !caught {
-		return fmt.Errorf("%w: signal %d", ErrNoHandler, int(sig))
-	}
-	return p.Signal(sig)
 }

@@ -71,6 +71,9 @@ func (c *Claim) bytes(room int) []byte {
 
 // judge turns a claim of the dead and one that is overdue into none.
 func (s *Slab) judge(c Claim) Claim {
+	if s.domain.ReadOnly {
+		return c // a reader cannot tell, nor take it over
+	}
 	me := s.domain.Owner.Token()
 	if c.State == Loading && (c.Deadline <= s.domain.Now.Load() || c.Owner != me && s.domain.Owner.Dead(c.Owner)) {
 		return Claim{}
@@ -97,6 +100,9 @@ func (s *Slab) ClaimOf(k Key) (Claim, error) {
 // with the claim's version; if it dies or is late, the next one takes over. It
 // waits for the lock as Put does.
 func (s *Slab) Claim(ctx context.Context, dst []byte, k Key, deadline uint64) (value []byte, ok, won bool, c Claim, err error) {
+	if s.domain.ReadOnly {
+		return dst, false, false, c, ErrReadOnly
+	}
 	mine := Claim{State: Loading, Owner: s.domain.Owner.Token(), Deadline: deadline}
 	it := Item{Value: mine.bytes(layout.ClaimText)}
 	ck := k.claim()
@@ -185,6 +191,9 @@ func (s *Slab) Release(ctx context.Context, k Key, claim uint64) error {
 // who miss the key until a wall time in milliseconds too. ErrClaimLost says that
 // the claim had ended. It waits as Put does.
 func (s *Slab) Fail(ctx context.Context, k Key, claim uint64, text string, until uint64) error {
+	if s.domain.ReadOnly {
+		return ErrReadOnly
+	}
 	ck := k.claim()
 	failed := Claim{State: Failed, Owner: s.domain.Owner.Token(), Ended: claim, Until: until, Text: text}
 	it := Item{Value: failed.bytes(int(s.geo.MaxValue))}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package slab
 
 import (
@@ -72,30 +74,6 @@ func (h *leaseHolder) Dead(token uint64) bool {
 	}
 	l := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(region), Len: 1}
 	return unix.FcntlFlock(h.leases.Fd(), unix.F_OFD_GETLK, &l) == nil && l.Type == unix.F_UNLCK
-}
-
-// newFileSegment formats a slab in a file.
-func newFileSegment(t testing.TB, o Options) (dir string, seg *shm.Segment, f *os.File) {
-	t.Helper()
-	dir = t.TempDir()
-	d, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	g, err := Plan(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seg, f, err = shm.Create(d, "slab", g.FileSize(), 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close(); seg.Close() })
-	if err := Format(seg, g, testID, 0); err != nil {
-		t.Fatal(err)
-	}
-	return dir, seg, f
 }
 
 func openShared(dir string, region, generation uint32) (*Slab, error) {

@@ -26,6 +26,8 @@ var (
 	// ErrCorrupt says that shared words contradict each other and a rebuild did
 	// not help, as when another process keeps overwriting them.
 	ErrCorrupt = errors.New("slab is corrupt")
+	// ErrReadOnly says that a handle only looks, at memory mapped for reading.
+	ErrReadOnly = errors.New("opened for reading only")
 	// ErrOptions says that no slab can be made from the options.
 	ErrOptions = format.ErrOptions
 

@@ -93,6 +93,9 @@ const (
 )
 
 func (s *Slab) evict(ctx context.Context, v sieve, limit int, values bool) (out []Pair, err error) {
+	if s.domain.ReadOnly {
+		return nil, ErrReadOnly // also if there is nothing to evict
+	}
 	for range evictPasses {
 		old, err := s.oldest(v, limit-len(out))
 		if err != nil || len(old) == 0 {

@@ -3,6 +3,7 @@ package slab
 import (
 	"context"
 	"encoding/binary"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -116,4 +117,28 @@ func mustMiss(t testing.TB, s *Slab, k []byte) {
 
 func contextFor(d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(bg, d)
+}
+
+// newFileSegment formats a slab in a file.
+func newFileSegment(t testing.TB, o Options) (dir string, seg *shm.Segment, f *os.File) {
+	t.Helper()
+	dir = t.TempDir()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	g, err := Plan(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seg, f, err = shm.Create(d, "slab", g.FileSize(), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close(); seg.Close() })
+	if err := Format(seg, g, testID, 0); err != nil {
+		t.Fatal(err)
+	}
+	return dir, seg, f
 }

@@ -17,7 +17,7 @@ import (
 
 // tolerable reports whether an error is one that damage may cause.
 func tolerable(err error) bool {
-	return (err == nil || errors.Is(err, ErrBusy) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) || errors.Is(err, ErrLost)) &&
+	return (err == nil || errors.Is(err, ErrBusy) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) || errors.Is(err, ErrLost) || errors.Is(err, ErrReadOnly)) &&
 		!errors.Is(err, shm.ErrBounds)
 }
 

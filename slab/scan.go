@@ -2,6 +2,7 @@ package slab
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -48,6 +49,9 @@ func (sh *shard) scanChain(ctx context.Context, bucket uint64, page *scanPage) (
 		if done, err := sh.tryChain(bucket, page); done || err != nil {
 			return err
 		}
+	}
+	if sh.slab.domain.ReadOnly {
+		return fmt.Errorf("shard %d: %w: bucket %d keeps changing", sh.number, ErrBusy, bucket)
 	}
 	return sh.slab.update(ctx, sh, func() error {
 		done, err := sh.tryChain(bucket, page)

@@ -50,12 +50,17 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	sh.cellSize, sh.payload, sh.buckets = uint64(g.CellSize), g.Payload(), uint64(g.Buckets)
 	sh.wall, sh.now, sh.grain = s.domain.Wall, s.domain.Now, uint64(g.StampMillis)
 	sh.count, sh.overflows = g.Cells, g.Overflow
+	if s.domain.ReadOnly {
+		sh.raise = 0
+		sh.mutex = lock.Refusing(&sh.head.Lock, ErrReadOnly)
+	} else {
+		sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)
+	}
 	sh.finder = shm.Finder{
 		Index: sh.index, Cells: sh.cells,
 		Epoch: &sh.head.Epoch, Turn: &sh.head.Turn, Wall: sh.wall, Now: sh.now, Grain: sh.grain, Raise: sh.raise * layout.RecencyCountMask,
 		Buckets: sh.buckets, CellSize: sh.cellSize, Payload: sh.payload, Count: uint64(sh.count),
 	}
-	sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)
 }
 
 // version packs a live head's version.

@@ -20,6 +20,11 @@ type Domain struct {
 	Wall  *atomic.Uint64 // milliseconds since 1970, for expiry
 	Now   *atomic.Uint64 // the domain's own time in milliseconds, for recency
 
+	// ReadOnly is for segments mapped for reading: nothing is written, what needs a
+	// lock returns ErrReadOnly. There is no Owner then, and Now has to stay 0, a
+	// time at which nothing is stamped.
+	ReadOnly bool
+
 	// Notify, if set, is told what happened to a shard that this handle locked, by
 	// the goroutine that did, after it has left the lock.
 	Notify func(Event)

@@ -33,41 +33,44 @@ func (t *Table) Attach(e Entry) (seg *shm.Segment, err error) {
 		if err := t.pins.add(e.SegmentID); err != nil {
 			return err
 		}
-		seg, err = t.mapSegment(e)
-		if err == nil {
-			err = t.checkPublished(e)
-		} else if gone := t.checkPublished(e); gone != nil && errors.Is(err, fs.ErrNotExist) {
-			err = gone
-		}
-		if err != nil {
+		if seg, err = t.mapPublished(e); err != nil {
 			t.unpin(e.SegmentID)
 		}
 		return err
 	})
-	if err != nil {
-		if seg != nil {
-			err = errors.Join(err, seg.Close())
-		}
-		return nil, wrap(err, "attach segment %016x of entry %d", e.SegmentID, e.Index)
-	}
-	return seg, nil
+	return seg, wrap(err, "attach segment %016x of entry %d", e.SegmentID, e.Index)
 }
 
-func (t *Table) mapSegment(e Entry) (*shm.Segment, error) {
-	d := domain{dir: t.dir, group: t.group}
+// mapPublished maps the segment of an entry that is published before and after.
+func (t *reading) mapPublished(e Entry) (*shm.Segment, error) {
+	seg, err := t.mapSegment(e)
+	gone := t.checkPublished(e)
+	switch {
+	case gone == nil:
+		return seg, err
+	case err == nil:
+		return nil, errors.Join(gone, seg.Close())
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, gone
+	}
+	return nil, err
+}
+
+func (t *reading) mapSegment(e Entry) (*shm.Segment, error) {
+	d := domain{dir: t.dir, group: t.group, readOnly: t.readOnly}
 	f, err := d.openFile(segmentFile(e.Kind, e.SegmentID))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	size, err := fileSize(f.Fd(), f.Name())
+	size, err := fileSize(f)
 	if err != nil {
 		return nil, err
 	}
 	if size != e.Size {
 		return nil, &SizeError{f.Name(), size, e.Size}
 	}
-	return shm.Map(f, size)
+	return d.mapFile(f, size)
 }
 
 // Detach takes a segment off the list of those that this handle maps, once for
@@ -136,7 +139,7 @@ func (t *Table) Retire(e Entry) error {
 }
 
 // Pinners returns the regions of the living handles that map the segment.
-func (t *Table) Pinners(e Entry) []int {
+func (t *reading) Pinners(e Entry) []int {
 	var regions []int
 	_ = t.use(func() error {
 		regions = t.pinnedBy(e.SegmentID)
@@ -147,7 +150,7 @@ func (t *Table) Pinners(e Entry) []int {
 
 // pinnedBy lists the living regions that map a segment. Who cannot be asked
 // counts as living.
-func (t *Table) pinnedBy(segment uint64) (regions []int) {
+func (t *reading) pinnedBy(segment uint64) (regions []int) {
 	for i := range int(t.header.Regions) {
 		if uint32(t.regionAt(i).State.Load()) != layout.RegionClaimed || !t.lists(i, segment) {
 			continue
@@ -159,7 +162,7 @@ func (t *Table) pinnedBy(segment uint64) (regions []int) {
 	return regions
 }
 
-func (t *Table) lists(i int, segment uint64) bool {
+func (t *reading) lists(i int, segment uint64) bool {
 	for slot := range int(t.header.Mapped) {
 		if segment != 0 && t.mappedWord(i, slot).Load() == segment { // pairs with the store in pins.add
 			return true

@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"golang.org/x/sys/unix"
+	"os"
 
 	"github.com/flagstone-shm/flagstone/internal/identity"
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -57,7 +56,7 @@ const (
 // look tells what the control file needs. It reads, as mapping what another may
 // truncate is for later.
 func (d *domain) look() (todo int, err error) {
-	size, err := fileSize(d.control.Fd(), d.control.Name())
+	size, err := fileSize(d.control)
 	if err != nil || size == 0 {
 		return initialise, err
 	}
@@ -106,7 +105,7 @@ func (d *domain) initialise(g Geometry, clock Clock) (err error) {
 // attach maps the control segment and checks its header. It returns errMoved if
 // the domain was destroyed.
 func (d *domain) attach() (seg *shm.Segment, h header, err error) {
-	size, err := fileSize(d.control.Fd(), d.control.Name())
+	size, err := fileSize(d.control)
 	if err != nil {
 		return nil, h, err
 	}
@@ -115,7 +114,7 @@ func (d *domain) attach() (seg *shm.Segment, h header, err error) {
 		Held: layout.MaxHeld, Mapped: layout.MaxMapped,
 	})
 	// No more than a control segment can have; readHeader judges the size.
-	if seg, err = shm.Map(d.control, roundUp(min(max(size, 1), biggest.FileSize), layout.PageSize)); err != nil {
+	if seg, err = d.mapFile(d.control, roundUp(min(max(size, 1), biggest.FileSize), layout.PageSize)); err != nil {
 		return nil, h, err
 	}
 	if h, err = readGuarded(seg, size); err == nil {
@@ -174,12 +173,12 @@ func (d *domain) tellDestroyed() {
 	}
 }
 
-func fileSize(fd uintptr, name string) (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(fd), &st); err != nil {
-		return 0, fmt.Errorf("stat %s: %w", name, err)
+func fileSize(f *os.File) (uint64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
 	}
-	return uint64(st.Size), nil
+	return uint64(info.Size()), nil
 }
 
 // orElse returns the first error that is not nil.

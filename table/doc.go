@@ -15,6 +15,9 @@
 // Any process may be killed at any instruction. Its lease, an open file
 // description lock, then goes free, and whoever notices cleans up after it.
 //
+// Inspect looks at all this without taking part. On other systems than Linux
+// everything compiles, and Open and Inspect return ErrUnsupported.
+//
 // All methods of a Table may be called concurrently unless they say otherwise.
 // PROTOCOL.md describes every step for other implementations.
 package table

@@ -9,10 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -36,12 +33,13 @@ var errMoved = errors.New("domain was replaced meanwhile")
 
 // domain is the files of a domain, opened and found safe.
 type domain struct {
-	name    string
-	group   bool
-	base    *os.File // DIR
-	parent  *os.File // DIR/NAME.flagstone
-	dir     *os.File // DIR/NAME.flagstone/vN
-	control *os.File // DIR/NAME.flagstone/vN/control
+	name     string
+	group    bool
+	readOnly bool
+	base     *os.File // DIR
+	parent   *os.File // DIR/NAME.flagstone
+	dir      *os.File // DIR/NAME.flagstone/vN
+	control  *os.File // DIR/NAME.flagstone/vN/control
 }
 
 // findDomain opens the files of a domain, which it makes if create is set.
@@ -83,56 +81,14 @@ func (d *domain) close() {
 	}
 }
 
-// openBase opens the directory that domains are in. It may be reached by links,
-// but strangers must not be able to rename what is in it.
-func openBase(dir string) (*os.File, error) {
-	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("directory of domains: %w", err)
+// openFile opens a file of the domain for reading and, unless the domain is only
+// looked at, for writing.
+func (d *domain) openFile(name string) (f *os.File, err error) {
+	if d.readOnly {
+		f, err = shm.OpenReadOnly(d.dir, name)
+	} else {
+		f, err = shm.OpenFile(d.dir, name, false, 0)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		f.Close()
-		return nil, &os.PathError{Op: "stat", Path: dir, Err: err}
-	}
-	if st.Mode&0o002 != 0 && st.Mode&unix.S_ISVTX == 0 {
-		f.Close()
-		return nil, &AccessError{dir, "mode", st.Mode & 0o7777, st.Mode&0o7777&^0o002 | unix.S_ISVTX, ErrUnsafeDir}
-	}
-	return f, nil
-}
-
-// openDir opens a directory of the domain without following a link.
-func (d *domain) openDir(parent *os.File, name string, create bool) (*os.File, error) {
-	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	path := filepath.Join(parent.Name(), name)
-	fd, err := openat(parent, name, flags)
-	if err == unix.ENOENT && create {
-		if err := place(parent, name, d.makeDir); err != nil {
-			return nil, err
-		}
-		fd, err = openat(parent, name, flags)
-	}
-	switch err {
-	case nil:
-	case unix.ENOTDIR, unix.ELOOP:
-		var st unix.Stat_t
-		_ = unix.Fstatat(int(parent.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) // only for the message
-		return nil, &AccessError{path, "type", st.Mode & unix.S_IFMT, unix.S_IFDIR, ErrUnsafeDir}
-	default:
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), path)
-	if err := d.checkAccess(f, ErrUnsafeDir); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// openFile opens a file of the domain for reading and writing.
-func (d *domain) openFile(name string) (*os.File, error) {
-	f, err := shm.OpenFile(d.dir, name, false, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -143,55 +99,15 @@ func (d *domain) openFile(name string) (*os.File, error) {
 	return f, nil
 }
 
-// checkAccess checks that nobody but the effective user, or the members of the
-// group where the domain is shared with one, can reach f. Root gets no exception:
-// what it made in a user's domain would be out of that user's reach.
-func (d *domain) checkAccess(f *os.File, unsafe error) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+// mapFile maps a file that openFile opened.
+func (d *domain) mapFile(f *os.File, size uint64) (*shm.Segment, error) {
+	if d.readOnly {
+		return shm.MapReadOnly(f, size)
 	}
-	if uid := uint32(os.Geteuid()); st.Uid != uid {
-		if !d.group {
-			return &AccessError{f.Name(), "owner", st.Uid, uid, unsafe}
-		}
-		groups, err := os.Getgroups()
-		if err != nil {
-			return fmt.Errorf("own groups: %w", err)
-		}
-		if gid := os.Getegid(); !slices.Contains(append(groups, gid), int(st.Gid)) {
-			return &AccessError{f.Name(), "group", st.Gid, uint32(gid), unsafe}
-		}
-	}
-	widest := uint32(0o700)
-	if d.group {
-		widest = 0o770
-	}
-	if mode := st.Mode & 0o777; mode&^widest != 0 {
-		return &AccessError{f.Name(), "mode", mode, widest, unsafe}
-	}
-	return nil
+	return shm.Map(f, size)
 }
 
-// makeDir and makeFile make something with the mode it is meant to have,
-// whatever the umask. The group id bit lets what is made inside have the
-// directory's group.
-func (d *domain) makeDir(parent *os.File, name string) error {
-	mode := uint32(0o700)
-	if d.group {
-		mode = 0o770 | unix.S_ISGID
-	}
-	if err := ignoringEINTR(func() error { return unix.Mkdirat(int(parent.Fd()), name, 0o700) }); err != nil {
-		return &os.PathError{Op: "mkdir", Path: filepath.Join(parent.Name(), name), Err: err}
-	}
-	fd, err := openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: filepath.Join(parent.Name(), name), Err: err}
-	}
-	defer unix.Close(fd)
-	return unix.Fchmod(fd, mode)
-}
-
+// makeFile makes an empty file with the mode it is meant to have.
 func (d *domain) makeFile(parent *os.File, name string) error {
 	f, err := shm.OpenFile(parent, name, true, d.fileMode())
 	if err != nil {
@@ -221,7 +137,7 @@ func place(parent *os.File, name string, make func(parent *os.File, name string)
 	if removal := removeEntry(parent, temporary); removal != nil {
 		return removal
 	}
-	if err != unix.EEXIST {
+	if !errors.Is(err, fs.ErrExist) {
 		return &os.PathError{Op: "rename", Path: filepath.Join(parent.Name(), name), Err: err}
 	}
 	return nil
@@ -240,28 +156,11 @@ func random() (n uint64) {
 	return n
 }
 
-// current reports whether the domain's path still leads to its control file.
-func (d *domain) current() (bool, error) {
-	var mine, there unix.Stat_t
-	if err := unix.Fstat(int(d.control.Fd()), &mine); err != nil {
-		return false, &os.PathError{Op: "stat", Path: d.control.Name(), Err: err}
-	}
-	path := filepath.Join(d.name+suffix, versionDir, controlFile)
-	err := ignoringEINTR(func() error { return unix.Fstatat(int(d.base.Fd()), path, &there, unix.AT_SYMLINK_NOFOLLOW) })
-	switch err {
-	case nil:
-		return mine.Ino == there.Ino && mine.Dev == there.Dev, nil
-	case unix.ENOENT, unix.ENOTDIR:
-		return false, nil
-	}
-	return false, &os.PathError{Op: "stat", Path: d.control.Name(), Err: err}
-}
-
 // remove takes the domain's files away, of this layout version only. It renames
 // first, so that from one moment on nobody finds any of it. The caller holds the
 // init byte or knows that there is no control file.
 func (d *domain) remove() error {
-	if err := rename(d.parent, versionDir, hidden(versionDir)); err != nil && err != unix.ENOENT {
+	if err := rename(d.parent, versionDir, hidden(versionDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &os.PathError{Op: "rename", Path: d.dir.Name(), Err: err}
 	}
 	return d.sweep()
@@ -284,24 +183,15 @@ func (d *domain) sweep() error {
 			return err
 		}
 	}
-	err = ignoringEINTR(func() error { return unix.Unlinkat(int(d.base.Fd()), d.name+suffix, unix.AT_REMOVEDIR) })
-	switch err {
-	case nil, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST: // other versions are none of our business
-		return nil
-	}
-	return &os.PathError{Op: "rmdir", Path: d.parent.Name(), Err: err}
+	return removeEmpty(d.base, d.name+suffix)
 }
 
 // emptyDir removes what is in a directory.
 func emptyDir(parent *os.File, name string) error {
-	fd, err := openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
-	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return nil
+	dir, err := openPlain(parent, name)
+	if dir == nil || err != nil {
+		return err
 	}
-	if err != nil {
-		return &os.PathError{Op: "open", Path: filepath.Join(parent.Name(), name), Err: err}
-	}
-	dir := os.NewFile(uintptr(fd), filepath.Join(parent.Name(), name))
 	defer dir.Close()
 	names, err := readNames(dir)
 	if err != nil {
@@ -320,40 +210,6 @@ func readNames(dir *os.File) ([]string, error) {
 		return nil, err
 	}
 	return dir.Readdirnames(-1)
-}
-
-// removeEntry removes a file or an empty directory, or finds it gone.
-func removeEntry(dir *os.File, name string) error {
-	err := ignoringEINTR(func() error { return unix.Unlinkat(int(dir.Fd()), name, 0) })
-	if err == unix.EISDIR || err == unix.EPERM {
-		err = ignoringEINTR(func() error { return unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR) })
-	}
-	if err != nil && err != unix.ENOENT {
-		return &os.PathError{Op: "unlink", Path: filepath.Join(dir.Name(), name), Err: err}
-	}
-	return nil
-}
-
-func rename(dir *os.File, from, to string) error {
-	fd := int(dir.Fd())
-	return ignoringEINTR(func() error { return unix.Renameat2(fd, from, fd, to, unix.RENAME_NOREPLACE) })
-}
-
-func openat(dir *os.File, name string, flags int) (fd int, err error) {
-	err = ignoringEINTR(func() error {
-		fd, err = unix.Openat(int(dir.Fd()), name, flags, 0)
-		return err
-	})
-	return fd, err
-}
-
-// ignoringEINTR repeats a system call that a signal interrupted; the Go runtime
-// sends itself many.
-func ignoringEINTR(call func() error) (err error) {
-	for err = unix.EINTR; err == unix.EINTR; {
-		err = call()
-	}
-	return err
 }
 
 // checkName checks the name of a domain.

@@ -60,7 +60,7 @@ type Entry struct {
 	Created    time.Time
 }
 
-func (t *Table) entryAt(i int) *layout.Entry {
+func (t *reading) entryAt(i int) *layout.Entry {
 	return shm.At[layout.Entry](t.win, t.header.entry(i))
 }
 
@@ -73,7 +73,7 @@ func creatorOf(word uint64) int {
 
 // readEntry takes a snapshot; ok is false if the entry is free or damaged. Word
 // is the state word that it is of.
-func (t *Table) readEntry(i int) (s Entry, word uint64, ok bool) {
+func (t *reading) readEntry(i int) (s Entry, word uint64, ok bool) {
 	e := t.entryAt(i)
 	for range readAttempts {
 		word = e.State.Load()
@@ -107,7 +107,7 @@ func (t *Table) readEntry(i int) (s Entry, word uint64, ok bool) {
 
 // Entries returns a snapshot of all directory entries that are not free. Load
 // Changes before it to know later whether it is still right. About 0.1 us each.
-func (t *Table) Entries() []Entry {
+func (t *reading) Entries() []Entry {
 	var all []Entry
 	_ = t.use(func() error {
 		for i := range int(t.header.Entries) {
@@ -122,7 +122,7 @@ func (t *Table) Entries() []Entry {
 
 // Find returns the published entry of that kind and name, the youngest if there
 // are more.
-func (t *Table) Find(kind uint32, name string) (found Entry, ok bool) {
+func (t *reading) Find(kind uint32, name string) (found Entry, ok bool) {
 	for _, e := range t.Entries() {
 		if e.State.Published() && e.Kind == kind && e.Name == name &&
 			(!ok || e.Created.After(found.Created)) {
@@ -134,12 +134,12 @@ func (t *Table) Find(kind uint32, name string) (found Entry, ok bool) {
 
 // Retired reports whether e's segment is retired or its entry used again; also
 // if the handle is closed. It is one load under a check, some 50 ns.
-func (t *Table) Retired(e Entry) bool {
+func (t *reading) Retired(e Entry) bool {
 	return t.use(func() error { return t.checkPublished(e) }) != nil
 }
 
 // checkPublished returns nil while e is published, ErrRetired afterwards.
-func (t *Table) checkPublished(e Entry) error {
+func (t *reading) checkPublished(e Entry) error {
 	if e.Index < 0 || e.Index >= int(t.header.Entries) {
 		return fmt.Errorf("entry %d of %d: %w", e.Index, t.header.Entries, ErrOptions)
 	}

@@ -60,6 +60,9 @@ var (
 	// ErrUnsafeFile says that a file is not a regular one of the right owner and
 	// mode, reached without a symbolic link.
 	ErrUnsafeFile = shm.ErrUnsafeFile
+	// ErrUnsupported says that processes share no memory on this system: domains
+	// are for Linux. It wraps errors.ErrUnsupported.
+	ErrUnsupported = shm.ErrUnsupported
 )
 
 // What a FormatError wraps. Nothing was changed when one is returned.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package table
 
 import (
@@ -51,6 +53,32 @@ var roles = map[string]func(Options) error{
 			return err
 		}
 		say("%d %x %d", t.Self(), t.UUID(), t.Token())
+		linger()
+		return t.Close()
+	},
+	// come joins and leaves, over and over.
+	"come": func(o Options) error {
+		say("coming")
+		for {
+			t, err := Open(context.Background(), o)
+			if err != nil {
+				return err
+			}
+			if err := t.Close(); err != nil {
+				return err
+			}
+		}
+	},
+	// count counts and stays.
+	"count": func(o Options) error {
+		t, err := Open(context.Background(), o)
+		if err != nil {
+			return err
+		}
+		t.Count(layout.CounterHits, 100)
+		t.Count(layout.CounterMisses, 7)
+		t.Count(31, 9)
+		say("counted")
 		linger()
 		return t.Close()
 	},

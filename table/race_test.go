@@ -1,3 +1,5 @@
+//go:build linux
+
 package table
 
 import (
@@ -212,7 +214,7 @@ func TestOpen_WhileDestroyed_NeverAMixture(t *testing.T) {
 		must(t, err)
 		d, err := findDomain(o.Dir, o.Name, false, false)
 		if err == nil && !table.Destroyed() {
-			here, err := fileSize(d.control.Fd(), "control")
+			here, err := fileSize(d.control)
 			if err != nil || here != 0 && here != table.Geometry().FileSize {
 				t.Errorf("a control file of %d bytes, %v", here, err)
 			}

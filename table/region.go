@@ -55,15 +55,15 @@ func packed(generation, state uint32) uint64 {
 
 func generationOf(word uint64) uint32 { return uint32(word >> layout.StateGenerationShift) }
 
-func (t *Table) regionAt(i int) *layout.Region {
+func (t *reading) regionAt(i int) *layout.Region {
 	return shm.At[layout.Region](t.win, t.header.region(i))
 }
 
-func (t *Table) heldWord(i, slot int) *atomic.Uint64 {
+func (t *reading) heldWord(i, slot int) *atomic.Uint64 {
 	return shm.At[atomic.Uint64](t.win, t.header.held(i, slot))
 }
 
-func (t *Table) mappedWord(i, slot int) *atomic.Uint64 {
+func (t *reading) mappedWord(i, slot int) *atomic.Uint64 {
 	return shm.At[atomic.Uint64](t.win, t.header.mapped(i, slot))
 }
 
@@ -120,7 +120,7 @@ func (t *Table) settle(i int) error {
 	id.Store(r)
 	r.Joined.Store(t.clock.Wall())
 	for n := range r.Counters {
-		r.Counters[n].Store(0)
+		r.Counters[n].Store(0) // they are, unless the region was damaged
 	}
 	r.State.Store(packed(t.generation, layout.RegionClaimed)) // pairs with the loads in Ring and Regions
 	return nil
@@ -157,6 +157,7 @@ func (t *Table) reap(i int) {
 	r.State.Store(packed(generation, layout.RegionReaping))
 	t.repairEntries(i)
 	t.clean(i)
+	t.fold(i)
 	identity.Identity{}.Store(r)
 	r.State.Store(packed(generation, layout.RegionFree))
 	t.announce()
@@ -206,7 +207,7 @@ func (t *Table) reapAll() (reaped int, err error) {
 }
 
 // leaseHeld reports whether region i has a living owner or reaper.
-func (t *Table) leaseHeld(i int) (bool, error) {
+func (t *reading) leaseHeld(i int) (bool, error) {
 	if i == t.self {
 		return true, nil // the kernel would say that our own lock is free
 	}
@@ -238,7 +239,7 @@ func (t *Table) Dead(token uint64) (dead bool) {
 
 // Regions returns a snapshot of all regions in use, the dead ones that nobody has
 // cleaned up yet included. About 1 us each.
-func (t *Table) Regions() []Region {
+func (t *reading) Regions() []Region {
 	var all []Region
 	_ = t.use(func() error {
 		for i := range int(t.header.Regions) {
@@ -252,7 +253,7 @@ func (t *Table) Regions() []Region {
 }
 
 // readRegion takes a snapshot; ok is false if the region is not in use.
-func (t *Table) readRegion(i int) (s Region, ok bool) {
+func (t *reading) readRegion(i int) (s Region, ok bool) {
 	r := t.regionAt(i)
 	for range readAttempts {
 		state := r.State.Load()

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"sync"
 	"sync/atomic"
 
+	"github.com/flagstone-shm/flagstone/internal/clock"
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lock"
@@ -50,28 +50,15 @@ type Options struct {
 // Table is an open handle of a domain. It has one region until Close, or until
 // its process dies, which its peers notice.
 type Table struct {
-	name    string
-	group   bool
-	dir     *os.File // DIR/NAME.flagstone/vN
-	control *os.File // its open file description holds the lease
-	seg     *shm.Segment
-	win     shm.Window
-	header  header
-	words   Words
-	ready   *atomic.Uint64
-	clock   Clock
-
-	self       int // number of our region
-	generation uint32
+	reading    // its control file's open file description holds the lease
+	clock      Clock
+	generation uint32 // of our region, whose number is reading.self
 	token      uint64
 	region     *layout.Region
 
-	gate     *gate              // public calls are inside while they use what Close takes away
-	stop     context.Context    // ends at Close: nobody waits on
-	cancel   context.CancelFunc // of stop
-	closed   func() error       // Close, once
-	turn     chan struct{}      // full while a goroutine holds or wants the init byte
-	reaping  sync.Mutex         // guards the leases of the dead, which all goroutines here would get alike
+	closed   func() error  // Close, once
+	turn     chan struct{} // full while a goroutine holds or wants the init byte
+	reaping  sync.Mutex    // guards the leases of the dead, which all goroutines here would get alike
 	listener *signal.Listener
 	news     fan
 	seen     atomic.Uint64 // what Poll or Acknowledge saw last
@@ -79,11 +66,6 @@ type Table struct {
 	pins    pins
 	mutexes mutexes
 }
-
-// Words are words of the header for those who look at them in every operation:
-// loads without a check. They may be used under shm.Guard only, as a truncated
-// file makes them fault, and while the Table is reachable; after Close they are 0.
-type Words struct{ Changes, Wall, Domain *atomic.Uint64 }
 
 // Open opens a domain, making it if it is not there, and claims a region. Many
 // processes may do so at once: one makes it, the others wait for that until ctx
@@ -104,7 +86,7 @@ func Open(ctx context.Context, o Options) (*Table, error) {
 		return nil, err
 	}
 	if o.Clock == nil {
-		o.Clock = systemClock{}
+		o.Clock = clock.System{}
 	}
 	for nap := firstBackoff; ; nap = min(2*nap, longestBackoff) {
 		t, err := open(ctx, o, g)
@@ -119,10 +101,6 @@ func Open(ctx context.Context, o Options) (*Table, error) {
 
 func open(ctx context.Context, o Options, g Geometry) (_ *Table, err error) {
 	d, err := find(o, g)
-	t := &Table{
-		name: o.Name, group: o.Group, dir: d.dir, control: d.control, clock: o.Clock,
-		gate: newGate(), turn: make(chan struct{}, 1),
-	}
 	defer func() {
 		d.base.Close()
 		d.parent.Close()
@@ -140,7 +118,8 @@ func open(ctx context.Context, o Options, g Geometry) (_ *Table, err error) {
 	if err := d.prepare(ctx, g, o); err != nil {
 		return nil, err
 	}
-	if t.seg, t.header, err = d.attach(); err != nil {
+	t := &Table{clock: o.Clock, turn: make(chan struct{}, 1)}
+	if err := t.attach(&d); err != nil {
 		return nil, err
 	}
 	if err := t.join(ctx, &d, o.Wake); err != nil {
@@ -168,10 +147,6 @@ func find(o Options, g Geometry) (domain, error) {
 // join makes the handle a member: region, listener, announcement.
 func (t *Table) join(ctx context.Context, d *domain, wake signal.Options) (err error) {
 	defer t.seg.Catch(shm.Guard(), &err)
-	t.win = t.seg.Window()
-	c := shm.At[layout.ControlHeader](t.win, 0)
-	t.words = Words{&c.Changes, &c.WallClock, &c.DomainClock}
-	t.ready = &c.Ready
 	t.pins.init(t)
 	t.mutexes.init(t)
 	if err := t.claim(ctx); err != nil {
@@ -187,7 +162,6 @@ func (t *Table) join(ctx context.Context, d *domain, wake signal.Options) (err e
 		t.release()
 		return err
 	}
-	t.stop, t.cancel = context.WithCancel(context.Background())
 	t.closed = sync.OnceValue(t.close)
 	t.news.run(t.stop, t.listener.C())
 	t.Tick()
@@ -202,46 +176,24 @@ func (t *Table) join(ctx context.Context, d *domain, wake signal.Options) (err e
 // be called inside Exclusive. Further calls return the same.
 func (t *Table) Close() error { return t.closed() }
 
-func (t *Table) close() (err error) {
-	t.cancel()
-	t.gate.close()
-	<-t.gate.idle
+func (t *Table) close() error {
+	t.shut()
 	t.news.wait()
-	err = t.listener.Close()
-	err = errors.Join(err, t.leave())
+	err := errors.Join(t.listener.Close(), t.leave())
 	// The lease goes last, with the descriptor.
-	return errors.Join(err, t.seg.Close(), t.dir.Close(), t.control.Close())
+	return errors.Join(err, t.detach())
 }
 
 // leave empties our region and says so.
 func (t *Table) leave() (err error) {
 	defer t.seg.Catch(shm.Guard(), &err)
 	t.clean(t.self)
+	t.fold(t.self)
 	t.recycle()
 	t.release()
 	t.announce()
 	t.ringPeers(layout.ReasonTable)
 	return nil
-}
-
-// use runs f with the handle open and faults turned into errors.
-func (t *Table) use(f func() error) (err error) {
-	if !t.gate.enter() {
-		return ErrClosed
-	}
-	defer t.gate.leave()
-	defer t.seg.Catch(shm.Guard(), &err)
-	return f()
-}
-
-// useLive is use for what makes no sense in a destroyed domain.
-func (t *Table) useLive(f func() error) error {
-	return t.use(func() error {
-		if t.ready.Load() == layout.ControlDestroyed { // pairs with the store in tellDestroyed
-			return ErrDestroyed
-		}
-		return f()
-	})
 }
 
 // waiting runs f with a context that ends with ctx or with Close.
@@ -256,41 +208,12 @@ func (t *Table) waiting(ctx context.Context, f func(context.Context) error) erro
 	return err
 }
 
-// load loads a word of the header; 0 if the file is gone from under it.
-func (t *Table) load(word *atomic.Uint64) (value uint64) {
-	var err error
-	defer t.seg.Catch(shm.Guard(), &err)
-	return word.Load()
-}
-
-// Name returns the domain's name.
-func (t *Table) Name() string { return t.name }
-
-// Dir returns the path of the folder that holds the domain's files.
-func (t *Table) Dir() string { return t.dir.Name() }
-
-// UUID returns the domain's random identity, which its segments repeat.
-func (t *Table) UUID() [2]uint64 { return t.header.uuid }
-
-// HashSeed returns the seed of the domain's key hashes.
-func (t *Table) HashSeed() uint64 { return t.header.seed }
-
-// Geometry returns the sizes that the domain was made with.
-func (t *Table) Geometry() Geometry { return t.header.Geometry }
-
-// Words returns the words to look at in every operation.
-func (t *Table) Words() Words { return t.words }
-
 // Self returns the number of this handle's region.
 func (t *Table) Self() int { return t.self }
 
 // Token returns what this handle's locks carry; never 0. With Dead it makes the
 // Table a lock.Owner.
 func (t *Table) Token() uint64 { return t.token }
-
-// Changes returns a number that moves after every change of the directory or of
-// a region's lifecycle or flags, by any process. One load, some 10 ns.
-func (t *Table) Changes() uint64 { return t.load(t.words.Changes) }
 
 // Poll reports whether Changes has moved since the last Poll or Acknowledge.
 func (t *Table) Poll() bool {
@@ -307,13 +230,6 @@ func (t *Table) Acknowledge(changes uint64) {
 		return nil
 	})
 }
-
-// Usable returns nil, or why the handle is of no use any more: ErrClosed,
-// ErrDestroyed, or ErrFault if the control segment was truncated. Some 50 ns.
-func (t *Table) Usable() error { return t.useLive(func() error { return nil }) }
-
-// Destroyed reports whether the domain was destroyed. One load.
-func (t *Table) Destroyed() bool { return t.load(t.ready) == layout.ControlDestroyed }
 
 // C delivers "look at the table" after changes, of this handle too. Looks not
 // taken become one. It never closes.

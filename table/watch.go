@@ -51,15 +51,20 @@ const watchInterval = 200 * time.Millisecond
 // when ctx ends, at Close, after Destroyed and on ErrFault. The receiver may be as slow
 // as it likes; any number of watchers may run.
 func (t *Table) Watch(ctx context.Context) <-chan Event {
-	events := make(chan Event)
 	wake, cancel := t.news.subscribe()
+	return t.watch(ctx, wake, cancel)
+}
+
+// watch looks whenever wake says so, and calls ended at its end.
+func (t *reading) watch(ctx context.Context, wake <-chan struct{}, ended func()) <-chan Event {
+	events := make(chan Event)
 	ctx, stop := context.WithCancel(ctx)
 	release := context.AfterFunc(t.stop, stop)
 	go func() {
 		defer close(events)
 		defer stop()
 		defer release()
-		defer cancel()
+		defer ended()
 		timer := time.NewTicker(watchInterval)
 		defer timer.Stop()
 		before := view{}
@@ -101,7 +106,7 @@ type entryKey struct {
 	generation uint32
 }
 
-func (t *Table) view() (view, error) {
+func (t *reading) view() (view, error) {
 	v := view{regions: map[Holder]Region{}, entries: map[entryKey]Entry{}}
 	err := t.use(func() error {
 		v.destroyed = t.ready.Load() == layout.ControlDestroyed

@@ -1,3 +1,5 @@
+//go:build linux
+
 package shm
 
 import (
@@ -266,6 +268,41 @@ func TestClose_ReaderInside_SeesZeros(t *testing.T) {
 	err := guarded(s, func() { clear(s.Bytes()[:1]) })
 	if writable := closedProtection&unix.PROT_WRITE != 0; writable != (err == nil) || !writable && !errors.Is(err, ErrFault) {
 		t.Errorf("a write after Close: %v", err)
+	}
+}
+
+func TestMapReadOnly_Store_FaultsLoadSeesOthers(t *testing.T) {
+	dir := openDir(t, t.TempDir())
+	s, f, err := Create(dir, "s", 4096, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	defer s.Close()
+	file, err := OpenReadOnly(dir, "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.Write([]byte{1}); err == nil {
+		t.Error("written to")
+	}
+	looking, err := MapReadOnly(file, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	At[atomic.Uint64](s.Window(), 8).Store(77)
+	word := At[atomic.Uint64](looking.Window(), 8)
+	if word.Load() != 77 {
+		t.Error("not seen")
+	}
+	if closedProtection&unix.PROT_WRITE == 0 { // not a race build
+		if err := guarded(looking, func() { word.Store(1) }); !errors.Is(err, ErrFault) {
+			t.Errorf("a store: %v", err)
+		}
+	}
+	if err := looking.Close(); err != nil || word.Load() != 0 {
+		t.Errorf("closed: %v, %d", err, word.Load())
 	}
 }
 

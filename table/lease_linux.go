@@ -1,0 +1,57 @@
+package table
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ofd runs one lock command on bytes of f, which stays open meanwhile.
+func ofd(f *os.File, command int, kind int16, first, count int64) (unix.Flock_t, error) {
+	l := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: first, Len: count}
+	c, err := f.SyscallConn()
+	if err != nil {
+		return l, err
+	}
+	var errno error
+	err = c.Control(func(fd uintptr) {
+		for errno = unix.EINTR; errno == unix.EINTR; {
+			errno = unix.FcntlFlock(fd, command, &l)
+		}
+	})
+	if err == nil {
+		err = errno
+	}
+	return l, err
+}
+
+// tryLock takes the lock of one byte if nobody else has it.
+func tryLock(f *os.File, b int64) (ok bool, err error) {
+	_, err = ofd(f, unix.F_OFD_SETLK, unix.F_WRLCK, b, 1)
+	switch err {
+	case nil:
+		return true, nil
+	case unix.EAGAIN, unix.EACCES:
+		return false, nil
+	}
+	return false, fmt.Errorf("%s: lock byte %#x: %w", f.Name(), b, err)
+}
+
+func unlock(f *os.File, b int64) error {
+	if _, err := ofd(f, unix.F_OFD_SETLK, unix.F_UNLCK, b, 1); err != nil {
+		return fmt.Errorf("%s: unlock byte %#x: %w", f.Name(), b, err)
+	}
+	return nil
+}
+
+// lockedByOthers reports whether another description holds any of the bytes. It
+// must not be asked about bytes that f itself has locked: the kernel calls them free.
+func lockedByOthers(f *os.File, first, count int64) (bool, error) {
+	l, err := ofd(f, unix.F_OFD_GETLK, unix.F_WRLCK, first, count)
+	if err != nil {
+		return false, fmt.Errorf("%s: ask for the lock of byte %#x: %w", f.Name(), first, err)
+	}
+	return l.Type != unix.F_UNLCK, nil
+}
