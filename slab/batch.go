@@ -74,7 +74,7 @@ func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span, flags uint32) 
 	for i, k := range keys {
 		hashes[i] = s.HashOf(k)
 		sh := s.shardOf(hashes[i])
-		sh.index.Prefetch(sh.bucketOffset(hashes[i]))
+		sh.finder.PrefetchBucket(hashes[i])
 	}
 	for i := range keys {
 		s.shardOf(hashes[i]).finder.PrefetchRecord(hashes[i])
@@ -82,7 +82,11 @@ func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span, flags uint32) 
 	for i, k := range keys {
 		from := len(b.values)
 		sh := s.shardOf(hashes[i])
-		if n := sh.peek(b.values[from:cap(b.values)], k, hashes[i], uint32(len(k))|flags<<layout.KeyFlagsShift); n >= 0 {
+		n, c, seen := shm.Find(&sh.finder, b.values[from:cap(b.values)], k, hashes[i], uint32(len(k))|flags<<layout.KeyFlagsShift)
+		if c != nil {
+			n = sh.used(n, c, seen)
+		}
+		if n >= 0 {
 			b.values = b.values[:from+n]
 		} else {
 			value, ok, err := s.lookup(b.values, &Key{k, flags, hashes[i]}, &look{})

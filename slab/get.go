@@ -49,7 +49,9 @@ func (l *look) item(value []byte) Item {
 // rebuilds the shard, and else returns ErrBusy.
 func (s *Slab) Get(dst, k []byte) (value []byte, ok bool, err error) {
 	hash := s.HashOf(k)
-	if n := s.shardOf(hash).glance(dst[len(dst):cap(dst)], k, hash, uint32(len(k))); n >= 0 {
+	sh := s.shardOf(hash)
+	sh.finder.PrefetchBucket(hash)
+	if n := sh.glance(dst[len(dst):cap(dst)], k, hash, uint32(len(k))); n >= 0 {
 		return dst[:len(dst)+n], true, nil
 	}
 	return s.get(dst, Key{k, 0, hash}, &look{})

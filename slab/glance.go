@@ -3,6 +3,7 @@ package slab
 import (
 	"runtime/debug"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lru"
 )
@@ -13,9 +14,9 @@ import (
 // locked one, lie between. So the common case has a straight line of its own:
 // RATIONALE.md, "The read path".
 
-// glance is peek, guarded against faults: it leaves it to read to meet one again.
+// glance is read for the common case: it copies the value to dst and returns its
+// length, or less than 0 for anything else, faults included, which is left to read.
 func (sh *shard) glance(dst, k []byte, hash uint64, word uint32) (n int) {
-	sh.index.Prefetch(sh.bucketOffset(hash))
 	guard := shm.Guard()
 	n = faulted
 	defer func() {
@@ -24,25 +25,23 @@ func (sh *shard) glance(dst, k []byte, hash uint64, word uint32) (n int) {
 			_ = recover()
 		}
 	}()
-	n = sh.peek(dst, k, hash, word)
+	n, c, seen := shm.Find(&sh.finder, dst, k, hash, word)
+	if c != nil {
+		n = sh.used(n, c, seen)
+	}
 	return n
 }
 
 // faulted is a glance's result until it has another one.
 const faulted = -2
 
-// peek is read for the common case: it copies the value to dst and returns its
-// length, or less than 0 for anything else, which is left to read.
-func (sh *shard) peek(dst, k []byte, hash uint64, word uint32) int {
-	n, c, seen := shm.Find(&sh.finder, dst, k, hash, word)
-	if c != nil {
-		if lru.Due(seen, sh.head.Turn.Load()) {
-			return -1
-		}
-		lru.Touch(c, seen, sh.now.Load(), sh.grain, sh.raise)
+// used notes a use whose recency word changes. A record that is due to go to the
+// front is left to read.
+func (sh *shard) used(n int, c *layout.CellHeader, seen uint64) int {
+	if lru.Due(seen, sh.head.Turn.Load()) {
+		return -1
 	}
-	if n >= 0 {
-		shm.Increment(&sh.hits)
-	}
+	lru.Touch(c, seen, sh.now.Load(), sh.grain, sh.raise)
+	shm.Increment(&sh.hits)
 	return n
 }

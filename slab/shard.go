@@ -58,7 +58,7 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	}
 	sh.finder = shm.Finder{
 		Index: sh.index, Cells: sh.cells,
-		Epoch: &sh.head.Epoch, Turn: &sh.head.Turn, Wall: sh.wall, Now: sh.now, Grain: sh.grain, Raise: sh.raise * layout.RecencyCountMask,
+		Epoch: &sh.head.Epoch, Turn: &sh.head.Turn, Wall: sh.wall, Now: sh.now, Grain: sh.grain, Raise: sh.raise * layout.RecencyCountMask, Hits: &sh.hits,
 		Buckets: sh.buckets, CellSize: sh.cellSize, Payload: sh.payload, Count: uint64(sh.count),
 	}
 }

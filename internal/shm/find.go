@@ -16,6 +16,7 @@ type Finder struct {
 	Count        uint64         // cells, all inside Cells
 	Grain        uint64         // a stamp no older than this, in milliseconds, stays
 	Raise        uint64         // bits of the use count that a hit sees to being set: none or all
+	Hits         *atomic.Uint64 // of this process; counts those that change nothing
 }
 
 const (

@@ -34,6 +34,11 @@ func prefetchRecord(f *Finder, hash uint64)
 //go:noescape
 func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *layout.CellHeader, recency uint64)
 
+// PrefetchBucket asks for the hash's bucket.
+func (f *Finder) PrefetchBucket(hash uint64) {
+	prefetch(unsafe.Add(f.Index.base, hash&0xffffffff*f.Buckets>>32*layout.SizeBucket))
+}
+
 // PrefetchRecord asks for the first lines of the record that the hash's bucket,
 // which it waits for, names.
 func (f *Finder) PrefetchRecord(hash uint64) { prefetchRecord(f, hash) }

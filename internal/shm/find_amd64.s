@@ -92,22 +92,14 @@ unexpired:
 	LEAQ const_cellPayload(R12), DI  // key bytes, then value bytes
 	CMPQ DX, $8
 	JB   shortKey
-	XORL CX, CX
-	LEAQ -8(DX), R8
-
-key8:
-	CMPQ CX, R8
-	JAE  keyEnd
-	MOVQ (SI)(CX*1), AX
-	CMPQ AX, (DI)(CX*1)
+	MOVQ (SI), AX
+	CMPQ AX, (DI)
 	JNE  no
-	ADDQ $8, CX
-	JMP  key8
-
-keyEnd:
-	MOVQ (SI)(R8*1), AX
-	CMPQ AX, (DI)(R8*1)
+	MOVQ -8(SI)(DX*1), AX
+	CMPQ AX, -8(DI)(DX*1)
 	JNE  no
+	CMPQ DX, $16
+	JA   longKey
 
 same:
 	ADDQ DX, DI
@@ -115,19 +107,29 @@ same:
 	CMPQ BX, $16
 	JB   shortValue
 	XORL CX, CX
-	LEAQ -16(BX), R8
+	LEAQ -32(BX), R8               // what is left for the end: 32 bytes, or less than 0
+	CMPQ BX, $32
+	JBE  valueEnd
 
-value16:
-	CMPQ CX, R8
-	JAE  valueEnd
+value32:
 	MOVOU (DI)(CX*1), X0
+	MOVOU 16(DI)(CX*1), X1
 	MOVOU X0, (SI)(CX*1)
-	ADDQ $16, CX
-	JMP  value16
-
-valueEnd:
+	MOVOU X1, 16(SI)(CX*1)
+	ADDQ $32, CX
+	CMPQ CX, R8
+	JB   value32
 	MOVOU (DI)(R8*1), X0
 	MOVOU X0, (SI)(R8*1)
+	MOVOU 16(DI)(R8*1), X1
+	MOVOU X1, 16(SI)(R8*1)
+	JMP  whole
+
+valueEnd: // 16 to 32 bytes
+	MOVOU (DI), X0
+	MOVOU -16(DI)(BX*1), X1
+	MOVOU X0, (SI)
+	MOVOU X1, -16(SI)(BX*1)
 
 whole:
 	CMPQ R13, const_cellVersion(R12) // read.pml BREAK_FREE
@@ -158,12 +160,27 @@ whole:
 	CMPQ AX, CX
 	JNE  changes
 	MOVQ $0, cell+80(FP)
+	MOVQ Finder_Hits(DI), CX
+	INCQ (CX)
 	RET
 
 changes:
 	MOVQ R12, cell+80(FP)
 	MOVQ R9, recency+88(FP)
 	RET
+
+longKey: // its first and last 8 bytes are the same
+	MOVL $8, CX
+	LEAQ -8(DX), R8
+
+key8:
+	CMPQ CX, R8
+	JAE  same
+	MOVQ (SI)(CX*1), AX
+	CMPQ AX, (DI)(CX*1)
+	JNE  no
+	ADDQ $8, CX
+	JMP  key8
 
 shortKey:
 	XORL CX, CX

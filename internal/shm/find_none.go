@@ -51,12 +51,18 @@ func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *la
 	if stale || (seen>>layout.RecencyTurnShift^f.Turn.Load())&layout.RecencyTurnMask != 0 || seen&f.Raise != f.Raise {
 		return int(length), c, seen
 	}
+	f.Hits.Add(1)
 	return int(length), nil, 0
 }
 
 func (f *Finder) expired(expiry uint64) bool {
 	expiry &= layout.ExpiryMask
 	return expiry != 0 && expiry <= f.Wall.Load()
+}
+
+// PrefetchBucket asks for the hash's bucket.
+func (f *Finder) PrefetchBucket(hash uint64) {
+	f.Index.Prefetch((hash & 0xffffffff) * f.Buckets >> 32 * layout.SizeBucket)
 }
 
 // PrefetchRecord asks for the first lines of the record that the hash's bucket,
