@@ -285,14 +285,23 @@ func (c *Cache) Table() *table.Table { return c.control }
 // died in a rebuild itself, Get takes its lock and rebuilds the shard.
 func (c *Cache) Get(dst, key []byte) (value []byte, ok bool, err error) {
 	c.pulse.beat()
+	sl := c.view.Load().slab
+	k := sl.Key(key)
+	if n := sl.Glance(dst, k); n >= 0 {
+		return dst[:len(dst)+n], true, nil
+	}
+	return c.getSlowly(dst, key)
+}
+
+// getSlowly is Get for what a glance leaves.
+func (c *Cache) getSlowly(dst, key []byte) (value []byte, ok bool, err error) {
 	v := c.view.Load()
-	if value, ok, err = v.slab.Get(dst, key); ok {
-		return value, true, nil
+	for looks := 0; ; {
+		value, ok, err = v.slab.GetSlowly(dst, v.slab.Key(key))
+		if ok || err != nil || !c.stale(&v, &looks, &err) {
+			return value, ok, err
+		}
 	}
-	for looks := 0; !ok && err == nil && c.stale(&v, &looks, &err); {
-		value, ok, err = v.slab.Get(dst, key)
-	}
-	return value, ok, err
 }
 
 // Rebuild makes everything but the records anew from the records, in all shards,

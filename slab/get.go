@@ -48,20 +48,19 @@ func (l *look) item(value []byte) Item {
 // bound it tries the lock once, also if its owner is dead, in which case it
 // rebuilds the shard, and else returns ErrBusy.
 func (s *Slab) Get(dst, k []byte) (value []byte, ok bool, err error) {
-	hash := s.HashOf(k)
-	sh := s.shardOf(hash)
-	sh.finder.PrefetchBucket(hash)
-	if n := sh.glance(dst[len(dst):cap(dst)], k, hash, uint32(len(k))); n >= 0 {
-		return dst[:len(dst)+n], true, nil
-	}
-	return s.get(dst, Key{k, 0, hash}, &look{})
+	return s.GetKey(dst, s.Key(k))
 }
 
 // GetKey is Get for any kind of key.
 func (s *Slab) GetKey(dst []byte, k Key) (value []byte, ok bool, err error) {
-	if n := s.shardOf(k.hash).glance(dst[len(dst):cap(dst)], k.bytes, k.hash, k.word()); n >= 0 {
+	if n := s.Glance(dst, k); n >= 0 {
 		return dst[:len(dst)+n], true, nil
 	}
+	return s.GetSlowly(dst, k)
+}
+
+// GetSlowly is GetKey without a Glance before.
+func (s *Slab) GetSlowly(dst []byte, k Key) (value []byte, ok bool, err error) {
 	return s.get(dst, k, &look{})
 }
 

@@ -14,9 +14,12 @@ import (
 // locked one, lie between. So the common case has a straight line of its own:
 // RATIONALE.md, "The read path".
 
-// glance is read for the common case: it copies the value to dst and returns its
-// length, or less than 0 for anything else, faults included, which is left to read.
-func (sh *shard) glance(dst, k []byte, hash uint64, word uint32) (n int) {
+// Glance is GetKey for the common case: it appends the value to dst, if that has
+// room, and returns its length, or less than 0 for anything else, faults included,
+// which is left to GetKey.
+func (s *Slab) Glance(dst []byte, k Key) (n int) {
+	sh := s.shardOf(k.hash)
+	sh.finder.PrefetchBucket(k.hash)
 	guard := shm.Guard()
 	n = faulted
 	defer func() {
@@ -25,7 +28,7 @@ func (sh *shard) glance(dst, k []byte, hash uint64, word uint32) (n int) {
 			_ = recover()
 		}
 	}()
-	n, c, seen := shm.Find(&sh.finder, dst, k, hash, word)
+	n, c, seen := shm.Find(&sh.finder, dst[len(dst):cap(dst)], k.bytes, k.hash, k.word())
 	if c != nil {
 		n = sh.used(n, c, seen)
 	}

@@ -33,7 +33,7 @@ func TestGlance_EveryLength_AnswersAsRead(t *testing.T) {
 					continue
 				}
 				buf := bytes.Repeat([]byte{0xa5}, room+16)
-				n := sh.glance(buf[:room], key, s.HashOf(key), uint32(keyLen))
+				n := s.Glance(buf[:0:room], s.Key(key))
 				name := fmt.Sprintf("key of %d, value of %d, room for %d", keyLen, valueLen, room)
 				switch fits := valueLen <= room && valueLen <= 2048; {
 				case fits != (n >= 0):
@@ -53,16 +53,16 @@ func TestGlance_EveryLength_AnswersAsRead(t *testing.T) {
 				other[keyLen-1] ^= 1
 			}
 			// A key of the same tag, as a collision would have it.
-			if n := sh.glance(make([]byte, 4096), other, s.HashOf(key), uint32(len(other))); n >= 0 {
+			if n := s.Glance(make([]byte, 0, 4096), Key{other, 0, s.HashOf(key)}); n >= 0 {
 				t.Fatalf("key of %d: another key was taken for it", keyLen)
 			}
 		}
 	}
-	if n := sh.glance(make([]byte, 64), nil, s.HashOf([]byte("absent")), 0); n >= 0 {
+	if n := s.Glance(make([]byte, 0, 64), Key{nil, 0, s.HashOf([]byte("absent"))}); n >= 0 {
 		t.Fatal("an absent key was found")
 	}
 	w.wall.Add(5)
-	if n := sh.glance(make([]byte, 4096), nil, s.HashOf(nil), 0); n >= 0 {
+	if n := s.Glance(make([]byte, 0, 4096), s.Key(nil)); n >= 0 {
 		t.Fatal("an expired value was found")
 	}
 	sh.head.Epoch.Store(layout.EpochRebuilding)
@@ -70,7 +70,7 @@ func TestGlance_EveryLength_AnswersAsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	sh.head.Epoch.Store(sh.head.Epoch.Load() | layout.EpochRebuilding)
-	if n := sh.glance(make([]byte, 64), nil, s.HashOf(nil), 0); n >= 0 {
+	if n := s.Glance(make([]byte, 0, 64), s.Key(nil)); n >= 0 {
 		t.Fatal("a shard under rebuild answered")
 	}
 }
