@@ -27,9 +27,16 @@ const (
 func prefetchRecord(f *Finder, hash uint64)
 
 // Find copies the value to dst and returns its length, or -1 for anything but
-// the common case. Word is the key's length and flags as in CellHeader.KeyFlags. If
-// the record's recency is to change it returns the cell, and the word as it was
-// while the version was right. RATIONALE.md, "The read path".
+// the common case. Word is the key's length and flags as in CellHeader.KeyFlags.
+// If there is more to be done with the record's recency it returns the cell, and the
+// word as it was while the version was right.
+//
+// It notes the use with a compare-and-exchange that is one instruction, but without
+// the lock that would keep other processors out for its duration, and the next
+// lookup's loads waiting. If another reader notes a use within that microsecond, one
+// of the two is lost, which are of one time. Unless this reader was held up since it
+// looked at the clock: so it looks again afterwards, and if that was for longer than
+// the grain, the use is to be noted anew, with the lock. RATIONALE.md, "The read path".
 //
 //go:noescape
 func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *layout.CellHeader, recency uint64)

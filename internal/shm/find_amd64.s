@@ -141,30 +141,58 @@ whole:
 	CMPQ R15, (AX)                   // rebuild.pml BREAK_EPOCH_HIT
 	JNE  no
 	MOVQ BX, n+72(FP)
-
-	MOVQ R9, AX                      // is the stamp older than the grain?
-	SHRQ $const_stampShift, AX
-	ADDQ Finder_Grain(DI), AX
-	MOVQ Finder_Now(DI), CX
-	CMPQ AX, (CX)
-	JB   changes
 	MOVQ R9, AX                      // did the record go to the front in another turn?
 	SHRQ $const_turnShift, AX
 	MOVQ Finder_Turn(DI), CX
 	XORQ (CX), AX
 	TESTQ $const_turnMask, AX
-	JNZ  changes
-	MOVQ Finder_Raise(DI), AX        // is the use count full?
+	JNZ  report
+
+	// The new word, without a branch: what it is hangs on memory that is not there yet.
 	MOVQ R9, CX
-	ANDQ AX, CX
-	CMPQ AX, CX
-	JNE  changes
+	MOVQ Finder_Raise(DI), DX        // is the use count full?
+	MOVQ R9, AX
+	ANDQ DX, AX
+	CMPQ AX, DX
+	SETNE AX
+	MOVBLZX AX, AX
+	ADDQ AX, CX
+	MOVQ Finder_Now(DI), SI
+	MOVQ (SI), R8
+	MOVQ R8, AX                      // a time of more than 48 bits is no time
+	SHRQ $(64-const_stampShift), AX
+	JNZ  report
+	MOVWQZX CX, DX                   // with a new stamp
+	MOVQ R8, AX
+	SHLQ $const_stampShift, AX
+	ORQ  AX, DX
+	MOVQ R9, AX                      // is the stamp older than the grain?
+	SHRQ $const_stampShift, AX
+	ADDQ Finder_Grain(DI), AX
+	CMPQ AX, R8
+	CMOVQCS DX, CX
+
+	LEAQ const_cellRecency(R12), DX  // what stays as it is is written elsewhere
+	LEAQ recency+88(FP), AX
+	CMPQ CX, R9
+	CMOVQEQ AX, DX
+	MOVQ R9, AX
+	CMPXCHGQ CX, (DX)                // without LOCK: see Find
+	MOVQ (SI), AX
+	SUBQ R8, AX
+	CMPQ AX, Finder_Grain(DI)
+	JA   late
+
+done:
 	MOVQ $0, cell+80(FP)
 	MOVQ Finder_Hits(DI), CX
 	INCQ (CX)
 	RET
 
-changes:
+late:
+	MOVQ CX, R9
+
+report:
 	MOVQ R12, cell+80(FP)
 	MOVQ R9, recency+88(FP)
 	RET
