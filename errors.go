@@ -18,6 +18,8 @@ var (
 	ErrExists = errors.New("there is a value")
 	// ErrClaimed says that another process, or goroutine, computes the value.
 	ErrClaimed = errors.New("claimed by another")
+	// ErrCodec says that the codec of a Typed refused a value, stored or to be stored.
+	ErrCodec = errors.New("codec refuses the value")
 	// ErrLoad is what every *LoadError is: a value could not be computed elsewhere.
 	ErrLoad = errors.New("load failed in another process")
 

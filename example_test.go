@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -99,6 +100,40 @@ func ExampleCache_Get() {
 	// "" false <nil>
 }
 
+func ExampleCache_GetItem() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	_, err := cache.SetItem(ctx, []byte("page"), flagstone.Item{Value: []byte("<html>"), Tag: 7, StaleFor: time.Minute})
+	check(err)
+	it, ok, err := cache.GetItem(nil, []byte("page"))
+	fmt.Printf("%s, tag %d, stale for %v, %v %v\n", it.Value, it.Tag, it.StaleFor, ok, err)
+	// Output: <html>, tag 7, stale for 1m0s, true <nil>
+}
+
+func ExampleCache_Peek() {
+	clock := &testClock{}
+	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
+	defer done()
+	check(cache.Set(ctx, []byte("key"), []byte("value"), 0))
+	clock.ms.Add(60_000)
+	cache.Table().Tick()
+	value, _, err := cache.Peek(nil, []byte("key")) // is no use of the record
+	removed, _ := cache.Evict(ctx, 30*time.Second, 10)
+	fmt.Printf("%s %v, evicted: %d\n", value, err, len(removed))
+	// Output: value <nil>, evicted: 1
+}
+
+func ExampleCache_TTL() {
+	clock := &testClock{}
+	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
+	defer done()
+	check(cache.Set(ctx, []byte("key"), nil, time.Minute))
+	clock.ms.Add(20_000)
+	cache.Table().Tick()
+	fmt.Println(cache.TTL([]byte("key")))
+	// Output: 40s true <nil>
+}
+
 func ExampleCache_GetBatch() {
 	cache, done := example(flagstone.Options{Size: 1 << 20})
 	defer done()
@@ -131,18 +166,114 @@ func ExampleCache_Set() {
 	// true
 }
 
+func ExampleCache_SetItem() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	token, err := cache.SetItem(ctx, []byte("key"), flagstone.Item{Value: []byte("1"), TTL: time.Hour, Tag: 42})
+	check(err)
+	_, stored, err := cache.CompareAndSwap(ctx, []byte("key"), token, []byte("2"), time.Hour)
+	fmt.Println(stored, err)
+	// Output: true <nil>
+}
+
+func ExampleCache_SetIfAbsent() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	for _, worker := range []string{"first", "second"} {
+		stored, err := cache.SetIfAbsent(ctx, []byte("leader"), []byte(worker), time.Minute)
+		fmt.Println(worker, stored, err)
+	}
+	// Output:
+	// first true <nil>
+	// second false <nil>
+}
+
+func ExampleCache_CompareAndSwap() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.Set(ctx, []byte("list"), []byte("a"), 0))
+	for stored := false; !stored; { // until nobody else has changed it in between
+		it, _, err := cache.GetItem(nil, []byte("list"))
+		check(err)
+		_, stored, err = cache.CompareAndSwap(ctx, []byte("list"), it.Token, append(it.Value, ",b"...), 0)
+		check(err)
+	}
+	value, _, err := cache.Get(nil, []byte("list"))
+	fmt.Printf("%s %v\n", value, err)
+	// Output: a,b <nil>
+}
+
+func ExampleCache_SetBatch() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	stored, err := cache.SetBatch(ctx, []flagstone.KeyItem{
+		{Key: []byte("a"), Item: flagstone.Item{Value: []byte("1")}},
+		{Key: []byte("b"), Item: flagstone.Item{Value: []byte("2"), TTL: time.Minute}},
+	})
+	fmt.Println(stored, err)
+	// Output: 2 <nil>
+}
+
+func ExampleCache_Increment() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	for range 3 { // at most two requests in the minute that begins with the first
+		n, err := cache.Increment(ctx, []byte("requests of alice"), 1, 0, time.Minute)
+		fmt.Println(n, n <= 2, err)
+	}
+	// Output:
+	// 1 true <nil>
+	// 2 true <nil>
+	// 3 false <nil>
+}
+
+func ExampleCache_Touch() {
+	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: &testClock{}})
+	defer done()
+	check(cache.Set(ctx, []byte("session"), nil, time.Minute))
+	found, err := cache.Touch(ctx, []byte("session"), time.Hour)
+	fmt.Println(found, err)
+	fmt.Println(cache.TTL([]byte("session")))
+	// Output:
+	// true <nil>
+	// 1h0m0s true <nil>
+}
+
 func ExampleCache_SetHash() {
 	cache, done := example(flagstone.Options{Size: 1 << 20})
 	defer done()
 	const hash = 0x9e3779b97f4a7c15 // the application's own
-	check(cache.SetHash(ctx, hash, []byte("value"), 0))
-	value, ok, err := cache.GetHash(nil, hash)
+	fmt.Println(cache.SetHash(ctx, hash, []byte("value"), 0))
+	// Output: <nil>
+}
+
+func ExampleCache_GetHash() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.SetHash(ctx, 1234, []byte("value"), 0))
+	value, ok, err := cache.GetHash(nil, 1234)
 	fmt.Printf("%s %v %v\n", value, ok, err)
-	found, err := cache.DeleteHash(ctx, hash)
+	// Output: value true <nil>
+}
+
+func ExampleCache_DeleteHash() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.SetHash(ctx, 1234, []byte("value"), 0))
+	found, err := cache.DeleteHash(ctx, 1234)
 	fmt.Println(found, err)
-	// Output:
-	// value true <nil>
-	// true <nil>
+	// Output: true <nil>
+}
+
+func ExampleCache_HashOf() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	names := map[uint64]string{cache.HashOf([]byte("alice")): "alice"} // to know what Evict removed
+	_, err := cache.SetItem(ctx, []byte("alice"), flagstone.Item{Tag: 7})
+	check(err)
+	removed, err := cache.EvictTag(ctx, 7, 1)
+	fmt.Println(names[removed[0]], err)
+	// Output: alice <nil>
 }
 
 func ExampleCache_Delete() {
@@ -192,6 +323,68 @@ func ExampleCache_EvictPairs() {
 	// <nil>
 }
 
+func ExampleCache_EvictNear() {
+	clock := &testClock{}
+	cache, done := example(flagstone.Options{Entries: 100, OnFull: flagstone.Refuse, Clock: clock})
+	defer done()
+	var err error
+	for i := 0; err == nil; i++ { // until it is full
+		err = cache.Set(ctx, fmt.Append(nil, i), nil, 0)
+	}
+	clock.ms.Add(60_000)
+	cache.Table().Tick()
+	removed, err := cache.EvictNear(ctx, []byte("one more"), 30*time.Second, 1)
+	fmt.Println(len(removed), err)
+	// Output: 1 <nil>
+}
+
+func ExampleCache_EvictNearHash() {
+	clock := &testClock{}
+	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
+	defer done()
+	check(cache.SetHash(ctx, 1, nil, 0))
+	clock.ms.Add(60_000)
+	cache.Table().Tick()
+	removed, err := cache.EvictNearHash(ctx, 2, 30*time.Second, 1)
+	fmt.Println(removed, err)
+	// Output: [1] <nil>
+}
+
+func ExampleCache_EvictTag() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	const fromDatabase = 7 // what to drop when the database changes
+	for _, key := range []string{"a", "b"} {
+		_, err := cache.SetItem(ctx, []byte(key), flagstone.Item{Tag: fromDatabase})
+		check(err)
+	}
+	check(cache.Set(ctx, []byte("c"), nil, 0))
+	removed, err := cache.EvictTag(ctx, fromDatabase, math.MaxInt)
+	fmt.Println(len(removed), err)
+	// Output: 2 <nil>
+}
+
+func ExampleCache_Clear() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.Set(ctx, []byte("key"), nil, 0))
+	fmt.Println(cache.Clear(ctx))
+	fmt.Println(cache.Len())
+	// Output:
+	// <nil>
+	// 0 <nil>
+}
+
+func ExampleCache_Len() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	for i := range 10 {
+		check(cache.Set(ctx, fmt.Append(nil, i), nil, 0))
+	}
+	fmt.Println(cache.Len())
+	// Output: 10 <nil>
+}
+
 func ExampleCache_All() {
 	cache, done := example(flagstone.Options{Size: 1 << 20})
 	defer done()
@@ -206,14 +399,52 @@ func ExampleCache_All() {
 	// b=2 expires: true
 }
 
+func ExampleCache_Tagged() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	for i := range uint32(6) {
+		_, err := cache.SetItem(ctx, fmt.Append(nil, "key ", i), flagstone.Item{Tag: i % 3})
+		check(err)
+	}
+	for r, err := range cache.Tagged(ctx, 2) {
+		check(err)
+		fmt.Printf("%s\n", r.Key)
+	}
+	// Unordered output:
+	// key 2
+	// key 5
+}
+
 func ExampleCache_Check() {
 	cache, done := example(flagstone.Options{Size: 1 << 20})
 	defer done()
 	check(cache.Set(ctx, []byte("key"), []byte("value"), 0))
-	check(cache.Rebuild(ctx)) // never needed, always allowed
 	problems, err := cache.Check(ctx)
 	fmt.Println(len(problems), err)
 	// Output: 0 <nil>
+}
+
+func ExampleCache_Rebuild() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.Set(ctx, []byte("key"), []byte("value"), 0))
+	fmt.Println(cache.Rebuild(ctx)) // never needed, always allowed
+	value, ok, err := cache.Get(nil, []byte("key"))
+	fmt.Printf("%s %v %v\n", value, ok, err)
+	// Output:
+	// <nil>
+	// value true <nil>
+}
+
+func ExampleCache_Close() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	fmt.Println(cache.Close()) // the cache stays, for others and for the next Open
+	_, _, err := cache.Get(nil, []byte("key"))
+	fmt.Println(errors.Is(err, flagstone.ErrClosed))
+	// Output:
+	// <nil>
+	// true
 }
 
 func ExampleCache_Stats() {

@@ -260,6 +260,16 @@ func mustFail(t tb, err error, want ...error) {
 	}
 }
 
+// mustName checks that an error's text has all the words.
+func mustName(t tb, err error, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Fatalf("%q does not name %s", err, w)
+		}
+	}
+}
+
 func mustGet(t testing.TB, c *flagstone.Cache, key, want string) {
 	t.Helper()
 	if v, ok, err := c.Get(nil, []byte(key)); err != nil || !ok || string(v) != want {

@@ -147,16 +147,6 @@ func TestCache_BadArguments_TypedErrorsAndNothingChanged(t *testing.T) {
 	}
 }
 
-// mustName checks that an error's text has all the words.
-func mustName(t testing.TB, err error, words ...string) {
-	t.Helper()
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Fatalf("%q does not name %s", err, w)
-		}
-	}
-}
-
 func TestOpen_AbsurdOptions_ErrOptionsNothingMade(t *testing.T) {
 	dir := t.TempDir()
 	for _, o := range []flagstone.Options{
