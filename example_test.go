@@ -57,7 +57,7 @@ func ExampleOpen() {
 	check(err)
 	defer cache.Close()
 	stats, err := cache.Stats()
-	fmt.Println(stats.Geometry.Capacity, stats.Processes, err)
+	fmt.Println(stats.Geometry.Capacity, len(stats.Processes), err)
 	// Output:
 	// true
 	// 1000 1 <nil>
@@ -454,7 +454,7 @@ func ExampleCache_Stats() {
 	_, _, err := cache.Get(nil, []byte("key"))
 	check(err)
 	stats, err := cache.Stats()
-	fmt.Println(stats.Records, stats.Bytes, stats.Sets, stats.Hits, err)
+	fmt.Println(stats.Records, stats.Bytes, stats.Sets, stats.Total.Hits, err)
 	// Output: 1 8 1 1 <nil>
 }
 

@@ -325,41 +325,6 @@ func (c *Cache) Check(ctx context.Context) (problems []string, err error) {
 	return v.slab.Check(ctx)
 }
 
-// Stats are the cache's figures and its shape.
-type Stats struct {
-	slab.Stats
-	Geometry  slab.Geometry
-	FileSize  uint64 // bytes
-	Headroom  uint64 // cells beyond the capacity: for uneven hashing and replacing
-	Processes int    // open handles of living processes
-}
-
-// Stats returns the figures of the moment, which need not agree with each other.
-func (c *Cache) Stats() (Stats, error) {
-	v, err := c.fresh()
-	if err != nil {
-		return Stats{}, err
-	}
-	figures, err := v.slab.Stats()
-	g := v.slab.Geometry()
-	st := Stats{Stats: figures, Geometry: g, FileSize: g.FileSize(), Headroom: g.Headroom()}
-	for _, r := range c.table.Regions() {
-		if r.Alive {
-			st.Processes++
-		}
-	}
-	return st, err
-}
-
-// Holders returns which shards are locked at this moment, and by whom.
-func (c *Cache) Holders() ([]slab.Holder, error) {
-	v, err := c.fresh()
-	if err != nil {
-		return nil, err
-	}
-	return v.slab.Holders()
-}
-
 // Watch delivers what happens in the domain until ctx ends: processes that join,
 // leave or die, segments that come and go. See table.Table.Watch. In a Private
 // cache nothing happens; the channel is closed when ctx ends or at Close.

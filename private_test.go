@@ -49,7 +49,7 @@ func TestPrivate_TwoOfOneName_DoNotMeet(t *testing.T) {
 	if one.Table() != nil || len(one.Differences()) != 0 {
 		t.Errorf("%v, %v", one.Table(), one.Differences())
 	}
-	if st, err := one.Stats(); err != nil || st.Processes != 1 || st.Records != 1 {
+	if st, err := one.Stats(); err != nil || len(st.Processes) != 1 || st.Records != 1 {
 		t.Errorf("%+v, %v", st, err)
 	}
 }

@@ -46,7 +46,7 @@ func TestProcesses_StartTogether_OneCacheForAll(t *testing.T) {
 		t.Fatalf("entries: %+v", entries)
 	}
 	st, err := cache.Stats()
-	if err != nil || st.Processes != n+1 || st.Records != n {
+	if err != nil || len(st.Processes) != n+1 || st.Records != n {
 		t.Fatalf("%+v, %v", st, err)
 	}
 	sound(t, cache)
@@ -106,7 +106,7 @@ func TestProcesses_KilledHoldingAShardLock_NextSetRepairs(t *testing.T) {
 			t.Fatalf("after repair: %d bytes, %v, %v", len(v), ok, err)
 		}
 		after, err := cache.Stats()
-		if err != nil || after.LockTaken != before.LockTaken+1 || after.Rebuilds == before.Rebuilds {
+		if err != nil || after.Own.Steals != before.Own.Steals+1 || after.Rebuilds == before.Rebuilds {
 			t.Fatalf("%+v, before %+v, %v", after, before, err)
 		}
 		sound(t, cache)

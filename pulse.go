@@ -17,6 +17,8 @@ type pulse struct {
 	work  chan struct{}
 	done  chan struct{}
 	ended sync.WaitGroup
+
+	publishing sync.Mutex // guards the region's counters, so that the newer ones stay
 }
 
 const (
@@ -79,17 +81,4 @@ func (p *pulse) round() {
 		_, _ = p.cache.table.Reap()
 		p.cache.publishCounters()
 	}
-}
-
-// publishCounters lets the peers see this handle's figures in its region, from
-// where they go into the totals when the region is given up or reaped.
-func (c *Cache) publishCounters() {
-	st, err := c.view.Load().slab.Stats()
-	if err != nil {
-		return
-	}
-	c.table.Count(layout.CounterHits, st.Hits)
-	c.table.Count(layout.CounterMisses, st.Misses)
-	c.table.Count(layout.CounterLockWaits, st.LockWaits)
-	c.table.Count(layout.CounterSteals, st.LockTaken)
 }

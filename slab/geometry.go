@@ -130,6 +130,17 @@ func (g Geometry) cellsFor(n uint64) uint64 {
 	return 1 + ceil(n-first, uint64(g.CellSize)-tailSize)
 }
 
+// Fits returns how many cells a record of n key and value bytes takes, and how many
+// such records fit before the first eviction or refusal, whatever their hashes.
+func (g Geometry) Fits(n uint64) (cells, records uint64) {
+	cells = g.cellsFor(n)
+	room := uint64(g.Cells-g.Reserve) / cells // records of a shard
+	records = uint64(sort.Search(int(room*uint64(g.Shards)), func(i int) bool {
+		return perShard(uint64(i)+1, uint64(g.Shards)) > room
+	}))
+	return cells, records
+}
+
 func pages(n uint64) uint64   { return (n + layout.PageSize - 1) &^ (layout.PageSize - 1) }
 func ceil(n, d uint64) uint64 { return (n + d - 1) / d }
 

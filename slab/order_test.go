@@ -396,7 +396,7 @@ func checkKilledEvicting(t *testing.T, order Order) {
 		}
 	}
 	st, err := s.Stats()
-	t.Logf("%d evictions, %d rebuilds, %d locks taken from the dead", st.EvictedFull, st.Rebuilds, st.LockTaken)
+	t.Logf("%d evictions, %d rebuilds, %d locks taken from the dead", st.EvictedFull, st.Rebuilds, s.Counters().Steals)
 	if err != nil || st.EvictedFull == 0 || st.Dropped != 0 {
 		t.Errorf("%+v, %v", st, err)
 	}

@@ -160,7 +160,7 @@ func checkSetDiesAfterAnyStep(t *testing.T, order Order) {
 			for i := range uint64(20) {
 				mustGet(t, other, key16(i), string(key16(i)))
 			}
-			if st, _ := other.Stats(); st.Records != 21 || st.Steals != 1 || st.Rebuilds != 1 || st.LockTaken != 1 || st.Dropped != 0 {
+			if st, _ := other.Stats(); st.Records != 21 || st.Steals != 1 || st.Rebuilds != 1 || other.Counters().Steals != 1 || st.Dropped != 0 {
 				t.Fatalf("%+v", st)
 			}
 		})
@@ -541,7 +541,7 @@ func TestGet_RebuilderDead_ReaderTakesOverAndRepairs(t *testing.T) {
 	w.kill(victim)
 	mustGet(t, reader, []byte("k"), "v")
 	sound(t, reader)
-	if st, err := reader.Stats(); err != nil || st.LockTaken != 1 || st.Rebuilds != 1 {
+	if st, err := reader.Stats(); err != nil || reader.Counters().Steals != 1 || st.Rebuilds != 1 {
 		t.Fatalf("%+v, %v", st, err)
 	}
 }

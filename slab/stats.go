@@ -2,14 +2,14 @@ package slab
 
 import "github.com/flagstone-shm/flagstone/internal/shm"
 
-// Stats are a slab's figures, summed over its shards. All but the last group are
-// counted in shared memory, for all processes since the slab was made.
+// Stats are a slab's figures, summed over its shards: of all processes, since the
+// slab was made. They are counted in shared memory, under the shards' locks.
 type Stats struct {
-	Records       uint64 // records held, expired ones included
+	Records       uint64 // records held, expired ones and claims included
 	Cells         uint64 // cells they use
 	TotalCells    uint64 // cells there are
 	Bytes         uint64 // key and value bytes of the records
-	Sets          uint64 // records written
+	Sets          uint64 // records written, claims included
 	Deletes       uint64 // deletions that found a record
 	EvictedFull   uint64 // records evicted to make room
 	EvictedCutoff uint64 // records evicted by a cutoff
@@ -21,50 +21,62 @@ type Stats struct {
 	Steals        uint64 // locks found taken by the dead or left in need of repair
 	Dropped       uint64 // records given up by rebuilds as damaged
 	Overflow      uint64 // overflow buckets ever used at once since the last rebuild
-
-	Hits        uint64 // this handle: lookups answered with a value
-	Misses      uint64 // this handle: lookups answered with a miss
-	OwnSets     uint64 // this handle: records written
-	OwnDels     uint64 // this handle: deletions that found a record
-	OwnRebuilds uint64 // this handle: shards rebuilt
-	LockWaits   uint64 // this handle: locks that were not free at the first try
-	LockTaken   uint64 // this handle: locks taken from the dead
 }
 
 // Stats returns the figures of the moment; they are read without a lock, so that
-// they need not agree with each other.
+// they need not agree with each other. Some ten loads per shard.
 func (s *Slab) Stats() (st Stats, err error) {
 	defer s.leave(shm.Guard(), &err)
 	var ages uint64
 	for i := range s.shards {
-		sh := &s.shards[i]
-		st.Records += uint64(sh.head.Live.Load())
-		st.Cells += uint64(sh.head.Used.Load())
+		h := s.shards[i].head
+		st.Records += uint64(h.Live.Load())
+		st.Cells += uint64(h.Used.Load())
 		st.TotalCells += uint64(s.geo.Cells)
-		st.Bytes += sh.head.Bytes.Load()
-		st.Sets += sh.head.Sets.Load()
-		st.Deletes += sh.head.Deletes.Load()
-		st.EvictedFull += sh.head.EvictedFull.Load()
-		st.EvictedCutoff += sh.head.EvictedCutoff.Load()
-		st.EvictedTag += sh.head.EvictedTag.Load()
-		st.Cleared += sh.head.Cleared.Load()
-		ages += sh.head.AgeSum.Load()
-		if age := sh.head.AgeLast.Load(); age != 0 && (st.AgeLast == 0 || age < st.AgeLast) {
+		st.Bytes += h.Bytes.Load()
+		st.Sets += h.Sets.Load()
+		st.Deletes += h.Deletes.Load()
+		st.EvictedFull += h.EvictedFull.Load()
+		st.EvictedCutoff += h.EvictedCutoff.Load()
+		st.EvictedTag += h.EvictedTag.Load()
+		st.Cleared += h.Cleared.Load()
+		ages += h.AgeSum.Load()
+		if age := h.AgeLast.Load(); age != 0 && (st.AgeLast == 0 || age < st.AgeLast) {
 			st.AgeLast = age
 		}
-		st.Rebuilds += sh.head.Rebuilds.Load()
-		st.Steals += sh.head.Steals.Load()
-		st.Dropped += sh.head.Dropped.Load()
-		st.Overflow += uint64(sh.head.OverflowBump.Load())
-		st.Hits += sh.hits.Load()
-		st.Misses += sh.misses.Load()
-		st.OwnSets += sh.sets.Load()
-		st.OwnDels += sh.deletes.Load()
-		st.OwnRebuilds += sh.rebuilds.Load()
+		st.Rebuilds += h.Rebuilds.Load()
+		st.Steals += h.Steals.Load()
+		st.Dropped += h.Dropped.Load()
+		st.Overflow += uint64(h.OverflowBump.Load())
 	}
 	st.AgeMean = ages / max(st.EvictedFull, 1)
-	st.LockWaits, st.LockTaken = s.locks.Waits.Load(), s.locks.Steals.Load()
 	return st, s.usable()
+}
+
+// Counters are what one handle did since it was opened.
+type Counters struct {
+	Hits      uint64 // lookups answered with a value
+	Misses    uint64 // lookups answered with a miss
+	Sets      uint64 // records written, claims not included
+	Deletes   uint64 // deletions that found a record
+	Rebuilds  uint64 // shards rebuilt
+	LockWaits uint64 // locks that were not free at the first try
+	Steals    uint64 // locks taken from the dead
+}
+
+// Counters returns this handle's figures, also after Close. They are kept in its
+// process's own memory: a few loads per shard.
+func (s *Slab) Counters() (c Counters) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		c.Hits += sh.hits.Load()
+		c.Misses += sh.misses.Load()
+		c.Sets += sh.sets.Load()
+		c.Deletes += sh.deletes.Load()
+		c.Rebuilds += sh.rebuilds.Load()
+	}
+	c.LockWaits, c.Steals = s.locks.Waits.Load(), s.locks.Steals.Load()
+	return c
 }
 
 // Len returns the number of records held, expired ones and claims included. One

@@ -11,25 +11,75 @@ import (
 )
 
 type checkedJSON struct {
-	Name     string   `json:"name"`
-	Sound    bool     `json:"sound"`
-	Problems []string `json:"problems"`
+	Name     string      `json:"name"`
+	Sound    bool        `json:"sound"`    // in the end
+	Problems []string    `json:"problems"` // that were found
+	Repair   *repairJSON `json:"repair,omitempty"`
+}
+
+// repairJSON is what --repair did, if there was anything to do.
+type repairJSON struct {
+	Rebuilt   uint64   `json:"rebuilt"`   // shards
+	Dropped   uint64   `json:"dropped"`   // damaged records given up
+	Records   uint64   `json:"records"`   // that there are now
+	Remaining []string `json:"remaining"` // problems
 }
 
 func (a *app) checkCommand() *cobra.Command {
-	return &cobra.Command{
+	var repair bool
+	cmd := &cobra.Command{
 		Use: "check NAME", Short: "Look for contradictions in a cache; exit 1 if there are any", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
-		Long: "Compares index, order, free lists and counts with the records, shard by shard,\nholding the shard's lock meanwhile.",
+		Long: `Compares index, order, free lists and counts with the records, shard by shard,
+holding the shard's lock meanwhile.
+
+With --repair, if anything is wrong, all shards are rebuilt from their records and
+checked again. Whole records stay; how many damaged ones had to be given up is
+said. The exit code is 0 if the cache is sound in the end, 1 if not.`,
+		Example: `  flagstone check sessions
+  flagstone check sessions --repair --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.use(cmd.Context(), args[0], func(ctx context.Context, c *flagstone.Cache) error {
+				before, err := c.Stats()
+				if err != nil {
+					return err
+				}
 				problems, err := c.Check(ctx)
 				if err != nil {
 					return err
 				}
-				return a.showChecked(checkedJSON{args[0], len(problems) == 0, append([]string{}, problems...)})
+				out := checkedJSON{Name: args[0], Sound: len(problems) == 0, Problems: append([]string{}, problems...)}
+				if repair && !out.Sound {
+					if err := out.repair(ctx, c, before); err != nil {
+						return fmt.Errorf("repair: %w", err)
+					}
+				}
+				return a.showChecked(out)
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "rebuild what is wrong from the records")
+	return cmd
+}
+
+// repair rebuilds all shards and checks again. What the first check had to rebuild,
+// after a death, counts from before.
+func (out *checkedJSON) repair(ctx context.Context, c *flagstone.Cache, before flagstone.Stats) error {
+	if err := c.Rebuild(ctx); err != nil {
+		return err
+	}
+	after, err := c.Stats()
+	if err != nil {
+		return err
+	}
+	remaining, err := c.Check(ctx)
+	if err != nil {
+		return err
+	}
+	out.Sound = len(remaining) == 0
+	out.Repair = &repairJSON{
+		after.Rebuilds - before.Rebuilds, after.Dropped - before.Dropped, after.Records, append([]string{}, remaining...),
+	}
+	return nil
 }
 
 func (a *app) showChecked(out checkedJSON) error {
@@ -37,12 +87,21 @@ func (a *app) showChecked(out checkedJSON) error {
 		for _, p := range out.Problems {
 			fmt.Fprintln(w, p)
 		}
+		if r := out.Repair; r != nil {
+			fmt.Fprintf(w, "repaired: %d shards rebuilt, %d damaged records given up, %d records remain\n", r.Rebuilt, r.Dropped, r.Records)
+			for _, p := range r.Remaining {
+				fmt.Fprintf(w, "remains: %s\n", p)
+			}
+		}
 		if out.Sound {
 			fmt.Fprintf(w, "%s is sound\n", out.Name)
 		}
 	})
-	if err == nil && !out.Sound {
-		err = negative(fmt.Sprintf("%s has %d problems", out.Name, len(out.Problems)))
+	switch {
+	case err != nil || out.Sound:
+		return err
+	case out.Repair != nil:
+		return negative(fmt.Sprintf("%s has %d problems after its repair: somebody may be overwriting it", out.Name, len(out.Repair.Remaining)))
 	}
-	return err
+	return negative(fmt.Sprintf("%s has %d problems; `flagstone check %[1]s --repair` rebuilds it from its records", out.Name, len(out.Problems)))
 }

@@ -34,6 +34,6 @@ func (a *app) delCommand() *cobra.Command {
 			})
 		},
 	}
-	how.add(cmd)
+	how.addHash(cmd)
 	return cmd
 }

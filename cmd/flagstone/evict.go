@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,17 +31,31 @@ func (a *app) evictCommand() *cobra.Command {
 	var olderThan time.Duration
 	var limit int
 	var values bool
+	var tag uint32
 	cmd := &cobra.Command{
-		Use: "evict NAME --older-than D --max N", Short: "Remove what was not used for some time", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
-		Long: `Removes up to N records that were not used within D, those unused for longest
-first, and prints their hashes or, with --values, the records. Records used at most
-30 ms earlier than that may stay. Removing none is no failure.`,
+		Use: "evict NAME --older-than D | --tag N", Short: "Remove what was not used for some time, or has a tag", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
+		Long: `With --older-than removes records that were not used within D; those used at most
+30 ms earlier than that, beside the cache's precision, may stay. With --tag removes
+those with that tag, used or not. The longest unused go first, up to --max; their
+hashes are printed or, with --values, the records. Removing none is no failure.`,
+		Example: `  flagstone evict sessions --older-than 24h --max 1000
+  flagstone evict sessions --older-than 1h --max 10 --values
+  flagstone evict pages --tag 7`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if olderThan < 0 || limit < 0 {
 				return usage{fmt.Errorf("--older-than %v --max %d: need no less than 0", olderThan, limit)}
 			}
 			return a.use(cmd.Context(), args[0], func(ctx context.Context, c *flagstone.Cache) error {
-				out, err := evict(ctx, c, olderThan, limit, values)
+				var out evictedJSON
+				var err error
+				switch {
+				case cmd.Flags().Changed("tag"):
+					out, err = evicted(c.EvictTag(ctx, tag, limit))
+				case values:
+					out, err = evictedPairs(c.EvictPairs(ctx, olderThan, limit))
+				default:
+					out, err = evicted(c.Evict(ctx, olderThan, limit))
+				}
 				// What is gone is told even if it could not go on.
 				if e := a.showEvicted(out); err == nil {
 					err = e
@@ -49,28 +64,30 @@ first, and prints their hashes or, with --values, the records. Records used at m
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&olderThan, "older-than", 0, "time without use, as 90s or 24h")
-	cmd.Flags().IntVar(&limit, "max", 0, "most records to remove")
-	cmd.Flags().BoolVar(&values, "values", false, "print keys and values")
-	for _, name := range []string{"older-than", "max"} {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // no such flag
-		}
-	}
+	flags := cmd.Flags()
+	flags.DurationVar(&olderThan, "older-than", 0, "time without use, as 90s or 24h")
+	flags.Uint32Var(&tag, "tag", 0, "the records with this tag")
+	flags.IntVar(&limit, "max", math.MaxInt, "most records to remove")
+	flags.BoolVar(&values, "values", false, "print keys and values")
+	flags.Lookup("max").DefValue = "" // all
+	cmd.MarkFlagsOneRequired("older-than", "tag")
+	cmd.MarkFlagsMutuallyExclusive("older-than", "tag")
+	cmd.MarkFlagsMutuallyExclusive("values", "tag")
 	return cmd
 }
 
-func evict(ctx context.Context, c *flagstone.Cache, olderThan time.Duration, limit int, values bool) (evictedJSON, error) {
-	out := evictedJSON{Hashes: []hex{}}
-	if !values {
-		hashes, err := c.Evict(ctx, olderThan, limit)
-		for _, h := range hashes {
-			out.Hashes = append(out.Hashes, hex(h))
-		}
-		out.Count = len(hashes)
-		return out, err
+// evicted is what to print of hashes.
+func evicted(hashes []uint64, err error) (evictedJSON, error) {
+	out := evictedJSON{Count: len(hashes), Hashes: []hex{}}
+	for _, h := range hashes {
+		out.Hashes = append(out.Hashes, hex(h))
 	}
-	pairs, err := c.EvictPairs(ctx, olderThan, limit)
+	return out, err
+}
+
+// evictedPairs is what to print of records.
+func evictedPairs(pairs []flagstone.Pair, err error) (evictedJSON, error) {
+	out := evictedJSON{Count: len(pairs), Hashes: []hex{}}
 	for _, p := range pairs {
 		out.Hashes = append(out.Hashes, hex(p.Hash))
 		r := pairJSON{Value: newBlob(p.Value), Hash: hex(p.Hash), ByHash: p.ByHash, Idle: millis(p.Idle)}
@@ -79,7 +96,6 @@ func evict(ctx context.Context, c *flagstone.Cache, olderThan time.Duration, lim
 		}
 		out.Records = append(out.Records, r)
 	}
-	out.Count = len(pairs)
 	return out, err
 }
 

@@ -85,6 +85,8 @@ func (a *app) judge(err error) (code int, advice string) {
 		return exitError, fmt.Sprintf("make room with `flagstone evict %s --older-than D --max N`, or create a larger cache, or one with --on-full evict", a.name)
 	case is(flagstone.ErrKeyTooLong), is(flagstone.ErrValueTooLong):
 		return exitError, "create the cache with a larger --max-key or --max-value"
+	case is(flagstone.ErrNotCounter):
+		return exitError, fmt.Sprintf("a counter is a value of 8 bytes; `flagstone del %s KEY` removes what is there", a.name)
 	case is(flagstone.ErrBusy) && a.name != "":
 		return exitError, fmt.Sprintf("`flagstone stat %s` shows who holds locks; --timeout waits longer", a.name)
 	case errors.As(err, &access) && access.Field == "mode" && !a.group:

@@ -18,6 +18,9 @@ func (a *app) getCommand() *cobra.Command {
 	var how keyFlags
 	cmd := &cobra.Command{
 		Use: "get NAME KEY", Short: "Print a value, as it is; exit 1 on a miss", Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeNames,
+		Example: `  flagstone get sessions alice
+  flagstone get sessions --hex 00ff0a | od -c
+  flagstone get pages --namespace en /index --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			k, err := how.parse(args[1])
 			if err != nil {
@@ -32,7 +35,7 @@ func (a *app) getCommand() *cobra.Command {
 			})
 		},
 	}
-	how.add(cmd)
+	how.addHash(cmd)
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	stdhex "encoding/hex"
 	"fmt"
+	"iter"
 	"strconv"
 	"time"
 
@@ -12,23 +13,59 @@ import (
 	"github.com/flagstone-shm/flagstone"
 )
 
-// keyFlags say how KEY is to be read.
-type keyFlags struct{ hash, hex bool }
+// keyFlags say how KEY is to be read, and where the key is.
+type keyFlags struct {
+	hash, hex bool
+	namespace string
+}
 
 func (f *keyFlags) add(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.hash, "hash", false, "KEY is the application's own 64-bit hash, decimal or 0x...")
 	cmd.Flags().BoolVar(&f.hex, "hex", false, "KEY is in hexadecimal, for keys that are not text")
+	addNamespace(cmd, &f.namespace)
+}
+
+// addHash is for commands that work on applications' hashes too.
+func (f *keyFlags) addHash(cmd *cobra.Command) {
+	f.add(cmd)
+	cmd.Flags().BoolVar(&f.hash, "hash", false, "KEY is the application's own 64-bit hash, decimal or 0x...")
 	cmd.MarkFlagsMutuallyExclusive("hash", "hex")
+	cmd.MarkFlagsMutuallyExclusive("hash", "namespace")
+}
+
+func addNamespace(cmd *cobra.Command, namespace *string) {
+	cmd.Flags().StringVar(namespace, "namespace", "", "the keys of this namespace")
+}
+
+// keyspace is what a cache and a namespace have in common.
+type keyspace interface {
+	Get(dst, key []byte) ([]byte, bool, error)
+	SetItem(ctx context.Context, key []byte, it flagstone.Item) (flagstone.Token, error)
+	SetIfAbsent(ctx context.Context, key, value []byte, ttl time.Duration) (bool, error)
+	Increment(ctx context.Context, key []byte, delta, initial int64, ttl time.Duration) (int64, error)
+	TTL(key []byte) (time.Duration, bool, error)
+	Touch(ctx context.Context, key []byte, ttl time.Duration) (bool, error)
+	Delete(ctx context.Context, key []byte) (bool, error)
+	All(ctx context.Context) iter.Seq2[flagstone.Record, error]
+}
+
+// in returns the cache, or its namespace of that name.
+func in(c *flagstone.Cache, namespace string) keyspace {
+	if namespace == "" {
+		return c
+	}
+	return c.Namespace(namespace)
 }
 
 // key is a key, or an application's hash in the place of one.
 type key struct {
-	bytes  []byte
-	hash   uint64
-	byHash bool
+	bytes     []byte
+	namespace string
+	hash      uint64
+	byHash    bool
 }
 
 func (f keyFlags) parse(text string) (k key, err error) {
+	k.namespace = f.namespace
 	switch {
 	case f.hash:
 		k.byHash = true
@@ -45,8 +82,11 @@ func (f keyFlags) parse(text string) (k key, err error) {
 }
 
 func (k key) String() string {
-	if k.byHash {
+	switch {
+	case k.byHash:
 		return fmt.Sprintf("hash 0x%016x", k.hash)
+	case k.namespace != "":
+		return fmt.Sprintf("key %q of namespace %q", k.bytes, k.namespace)
 	}
 	return fmt.Sprintf("key %q", k.bytes)
 }
@@ -55,27 +95,29 @@ func (k key) get(c *flagstone.Cache) ([]byte, bool, error) {
 	if k.byHash {
 		return c.GetHash(nil, k.hash)
 	}
-	return c.Get(nil, k.bytes)
+	return in(c, k.namespace).Get(nil, k.bytes)
 }
 
-func (k key) set(ctx context.Context, c *flagstone.Cache, value []byte, ttl time.Duration) error {
+func (k key) set(ctx context.Context, c *flagstone.Cache, it flagstone.Item) error {
 	if k.byHash {
-		return c.SetHash(ctx, k.hash, value, ttl)
+		return c.SetHash(ctx, k.hash, it.Value, it.TTL)
 	}
-	return c.Set(ctx, k.bytes, value, ttl)
+	_, err := in(c, k.namespace).SetItem(ctx, k.bytes, it)
+	return err
 }
 
 func (k key) del(ctx context.Context, c *flagstone.Cache) (bool, error) {
 	if k.byHash {
 		return c.DeleteHash(ctx, k.hash)
 	}
-	return c.Delete(ctx, k.bytes)
+	return in(c, k.namespace).Delete(ctx, k.bytes)
 }
 
 // keyJSON is a key: bytes, or the application's hash.
 type keyJSON struct {
-	Key  *blob `json:"key,omitempty"`
-	Hash *hex  `json:"hash,omitempty"`
+	Key       *blob  `json:"key,omitempty"`
+	Hash      *hex   `json:"hash,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
 }
 
 func (k key) json() keyJSON {
@@ -83,5 +125,5 @@ func (k key) json() keyJSON {
 		h := hex(k.hash)
 		return keyJSON{Hash: &h}
 	}
-	return keyJSON{Key: newBlob(k.bytes)}
+	return keyJSON{Key: newBlob(k.bytes), Namespace: k.namespace}
 }

@@ -66,9 +66,19 @@ func (a *app) listed(ctx context.Context, name string) listedJSON {
 	return newListed(name, st)
 }
 
+// alive counts the open handles of living processes.
+func alive(st flagstone.Stats) (n int) {
+	for _, p := range st.Processes {
+		if p.Alive {
+			n++
+		}
+	}
+	return n
+}
+
 func newListed(name string, st flagstone.Stats) listedJSON {
 	return listedJSON{
-		Name: name, Processes: max(0, st.Processes-1), Records: st.Records, Capacity: st.Geometry.Capacity,
+		Name: name, Processes: max(0, alive(st)-1), Records: st.Records, Capacity: st.Geometry.Capacity,
 		Bytes: st.Bytes, FileSize: st.FileSize,
 	}
 }

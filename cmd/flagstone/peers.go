@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/table"
 )
 
@@ -23,10 +22,6 @@ type regionJSON struct {
 	Acknowledged uint64     `json:"acknowledged"` // changes that it has seen
 	Held         []heldJSON `json:"held"`
 	Mapped       []hex      `json:"mapped"` // segment ids
-	Hits         uint64     `json:"hits"`
-	Misses       uint64     `json:"misses"`
-	LockWaits    uint64     `json:"lock_waits"`
-	Steals       uint64     `json:"steals"`
 }
 
 type heldJSON struct {
@@ -39,8 +34,6 @@ func newRegion(r table.Region) regionJSON {
 		Region: r.Index, Generation: r.Generation, Pid: r.Pid, PidNamespace: r.PidNamespace, UID: r.UID,
 		Alive: r.Alive, Joined: r.Joined, Wake: r.Wake, Flags: r.Flags, Acknowledged: r.Acknowledged,
 		Held: []heldJSON{}, Mapped: []hex{},
-		Hits: r.Counters[layout.CounterHits], Misses: r.Counters[layout.CounterMisses],
-		LockWaits: r.Counters[layout.CounterLockWaits], Steals: r.Counters[layout.CounterSteals],
 	}
 	for _, h := range r.Held {
 		out.Held = append(out.Held, heldJSON{h.ID, h.Owned})

@@ -31,9 +31,9 @@ type app struct {
 const about = `Flagstone is a cache in shared memory: the processes of one host share it at
 memory speed, without a server, and any of them may be killed at any time.
 
-Exit codes: 0 success; 1 a negative answer (get missed, del found nothing, check
-found problems, watch saw fewer events than asked for); 2 wrong usage; 3 any
-other error.`
+Exit codes: 0 success; 1 a negative answer (get, ttl and touch missed, del found
+nothing, set --if-absent found a value, check found problems that it did not
+repair, watch saw fewer events than asked for); 2 wrong usage; 3 any other error.`
 
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
@@ -46,8 +46,9 @@ func (a *app) command() *cobra.Command {
 	flags.BoolVar(&a.group, "group", false, "the cache is shared with the group of its directory")
 	flags.DurationVar(&a.timeout, "timeout", 10*time.Second, "longest wait for locks and for others that open or destroy; 0 is no limit")
 	root.AddCommand(
-		a.createCommand(), a.lsCommand(), a.statCommand(),
-		a.getCommand(), a.setCommand(), a.delCommand(), a.evictCommand(),
+		a.createCommand(), a.sizeCommand(), a.lsCommand(), a.statCommand(), a.dumpCommand(),
+		a.getCommand(), a.setCommand(), a.delCommand(), a.incrCommand(), a.ttlCommand(), a.touchCommand(),
+		a.keysCommand(), a.evictCommand(),
 		a.checkCommand(), a.watchCommand(), a.destroyCommand(),
 		a.replayCommand(), a.workerCommand(), demo.Command(), a.versionCommand(),
 	)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,36 +14,60 @@ type setJSON struct {
 	keyJSON
 	Bytes int   `json:"bytes"`  // of the value
 	TTL   int64 `json:"ttl_ms"` // 0: never expires
+	Set   bool  `json:"set"`    // --if-absent: there was none
 }
 
 func (a *app) setCommand() *cobra.Command {
 	var how keyFlags
-	var ttl time.Duration
+	var it flagstone.Item
+	var ifAbsent bool
 	cmd := &cobra.Command{
 		Use: "set NAME KEY [VALUE|-]", Short: "Store a value", Args: cobra.RangeArgs(2, 3), ValidArgsFunction: a.completeNames,
-		Long: "Stores VALUE, or without one or with -, what comes on stdin, as it is.",
+		Long: `Stores VALUE, or without one or with -, what comes on stdin, as it is. With
+--if-absent only if there is no value, or an expired one; the exit code is 1 if
+there is one.`,
+		Example: `  flagstone set sessions alice 'logged in' --ttl 1h
+  flagstone set pages /index --ttl 10m --stale-for 1h --tag 7 < index.html
+  flagstone set jobs lock $$ --if-absent --ttl 30s`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			k, err := how.parse(args[1])
 			if err != nil {
 				return err
 			}
 			return a.use(cmd.Context(), args[0], func(_ context.Context, c *flagstone.Cache) error {
-				value, err := a.value(c, args[2:])
-				if err != nil {
+				if it.Value, err = a.value(c, args[2:]); err != nil {
 					return err
 				}
 				// The time for stdin is the writer's, not ours.
 				ctx, cancel := a.within(cmd.Context())
 				defer cancel()
-				if err := k.set(ctx, c, value, ttl); err != nil || !a.json {
-					return err
+				stored := true
+				if ifAbsent {
+					stored, err = in(c, k.namespace).SetIfAbsent(ctx, k.bytes, it.Value, it.TTL)
+				} else {
+					err = k.set(ctx, c, it)
 				}
-				return a.show(setJSON{k.json(), len(value), millis(ttl)}, nil)
+				if err == nil && a.json {
+					err = a.show(setJSON{k.json(), len(it.Value), millis(it.TTL), stored}, nil)
+				}
+				if err == nil && !stored {
+					err = negative(k.String() + " is there already")
+				}
+				return err
 			})
 		},
 	}
-	how.add(cmd)
-	cmd.Flags().DurationVar(&ttl, "ttl", flagstone.NoExpiry, "time to live, as 90s or 24h; 0 is for ever")
+	how.addHash(cmd)
+	flags := cmd.Flags()
+	flags.DurationVar(&it.TTL, "ttl", flagstone.NoExpiry, "time to live, as 90s or 24h; 0 is for ever")
+	flags.DurationVar(&it.StaleFor, "stale-for", 0, "time beyond it for which GetOrLoad may return the value while somebody loads the next")
+	flags.Uint32Var(&it.Tag, "tag", 0, "number by which records can be evicted and listed together; 0 is none")
+	flags.BoolVar(&ifAbsent, "if-absent", false, "only if there is no value")
+	for _, name := range []string{"stale-for", "tag"} {
+		cmd.MarkFlagsMutuallyExclusive("if-absent", name)
+		cmd.MarkFlagsMutuallyExclusive("hash", name)
+	}
+	cmd.MarkFlagsMutuallyExclusive("hash", "if-absent")
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,33 +13,69 @@ import (
 
 // statJSON is what stat prints. Regions leaves out the command's own.
 type statJSON struct {
-	Name     string       `json:"name"`
-	Path     string       `json:"path"`
-	UUID     string       `json:"uuid"`
-	Changes  uint64       `json:"changes"`
-	Shape    shapeJSON    `json:"shape"`
-	Content  contentJSON  `json:"content"`
-	Hits     uint64       `json:"hits"` // of the open handles
-	Misses   uint64       `json:"misses"`
-	HitRatio float64      `json:"hit_ratio"`
-	Regions  []regionJSON `json:"regions"`
-	Entries  []entryJSON  `json:"entries"`
-	Locks    []lockJSON   `json:"locks"` // shard locks held at this moment
+	Name      string        `json:"name"`
+	Path      string        `json:"path"`
+	UUID      string        `json:"uuid"`
+	Changes   uint64        `json:"changes"`
+	Shape     shapeJSON     `json:"shape"`
+	Content   contentJSON   `json:"content"`
+	Evictions evictionsJSON `json:"evictions"`
+	Repairs   repairsJSON   `json:"repairs"`
+	HitRatio  float64       `json:"hit_ratio"`
+	Total     countersJSON  `json:"total"`
+	Regions   []processJSON `json:"regions"`
+	Entries   []entryJSON   `json:"entries"`
+	Locks     []lockJSON    `json:"locks"` // shard locks held at this moment
 }
 
-// contentJSON is counted in the cache itself since it was made.
+// contentJSON is what is in the cache, and what was written since it was made.
 type contentJSON struct {
-	Records       uint64 `json:"records"`
-	Cells         uint64 `json:"cells"`
-	TotalCells    uint64 `json:"total_cells"`
-	Bytes         uint64 `json:"bytes"`
-	Sets          uint64 `json:"sets"`
-	Deletes       uint64 `json:"deletes"`
-	EvictedFull   uint64 `json:"evicted_full"`
-	EvictedCutoff uint64 `json:"evicted_cutoff"`
-	Rebuilds      uint64 `json:"rebuilds"`
-	Steals        uint64 `json:"steals"`
-	Dropped       uint64 `json:"dropped"`
+	Records       uint64  `json:"records"` // expired ones included
+	Cells         uint64  `json:"cells"`
+	TotalCells    uint64  `json:"total_cells"`
+	Bytes         uint64  `json:"bytes"` // of keys and values
+	BytesEach     float64 `json:"bytes_each"`
+	OverflowInUse uint64  `json:"overflow_buckets"`
+	Sets          uint64  `json:"sets"`
+	Deletes       uint64  `json:"deletes"`
+	Cleared       uint64  `json:"cleared"`
+}
+
+// evictionsJSON counts records by the reason for which they left; the ages, in
+// milliseconds without use, are of those that made room.
+type evictionsJSON struct {
+	Full    uint64 `json:"full"`
+	Cutoff  uint64 `json:"cutoff"`
+	Tag     uint64 `json:"tag"`
+	AgeMean uint64 `json:"age_mean_ms"`
+	AgeLast uint64 `json:"age_last_ms"`
+}
+
+type repairsJSON struct {
+	Steals   uint64 `json:"steals"`
+	Rebuilds uint64 `json:"rebuilds"`
+	Dropped  uint64 `json:"dropped"`
+}
+
+// countersJSON are flagstone.Counters.
+type countersJSON struct {
+	Hits       uint64 `json:"hits"`
+	Misses     uint64 `json:"misses"`
+	Sets       uint64 `json:"sets"`
+	Deletes    uint64 `json:"deletes"`
+	LockWaits  uint64 `json:"lock_waits"`
+	Steals     uint64 `json:"steals"`
+	Rebuilds   uint64 `json:"rebuilds"`
+	Loads      uint64 `json:"loads"`
+	LoadErrors uint64 `json:"load_errors"`
+	LoadWaits  uint64 `json:"load_waits"`
+	Stale      uint64 `json:"stale"`
+	Refused    uint64 `json:"refused"`
+}
+
+type processJSON struct {
+	regionJSON
+	Counters countersJSON `json:"counters"`
 }
 
 type lockJSON struct {
@@ -50,10 +87,13 @@ type lockJSON struct {
 
 func (a *app) statCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "stat NAME", Short: "Show shape, content, processes and locks", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
-		Long: `Shows how a cache was made, what is in it, who has it open, what its directory lists
-and which shards are locked. The figures are of one moment and need not agree with
-each other. Processes in use publish their hits and misses about once a second.`,
+		Use: "stat NAME", Short: "Show shape, content, evictions, repairs, processes and locks", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
+		Long: `Shows how a cache was made, what is in it, why records left it, how often it had to
+be repaired, who has it open and did what, what its directory lists and which
+shards are locked. The figures are of one moment and need not agree with each
+other. What is counted by process is published about once a second.`,
+		Example: `  flagstone stat sessions
+  flagstone stat sessions --json | jq .hit_ratio`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.use(cmd.Context(), args[0], func(_ context.Context, c *flagstone.Cache) error {
 				out, err := newStat(c)
@@ -81,21 +121,21 @@ func newStat(c *flagstone.Cache) (out statJSON, err error) {
 		Name: t.Name(), Path: t.Dir(), UUID: fmt.Sprintf("%016x%016x", uuid[0], uuid[1]), Changes: t.Changes(),
 		Shape: newShape(st, t.Geometry()),
 		Content: contentJSON{
-			st.Records, st.Cells, st.TotalCells, st.Bytes, st.Sets, st.Deletes,
-			st.EvictedFull, st.EvictedCutoff, st.Rebuilds, st.Steals, st.Dropped,
+			Records: st.Records, Cells: st.Cells, TotalCells: st.TotalCells, Bytes: st.Bytes, BytesEach: ratio(st.Bytes, st.Records),
+			OverflowInUse: st.Overflow, Sets: st.Sets, Deletes: st.Deletes, Cleared: st.Cleared,
 		},
-		Regions: []regionJSON{}, Entries: []entryJSON{}, Locks: []lockJSON{},
+		Evictions: evictionsJSON{st.EvictedFull, st.EvictedCutoff, st.EvictedTag, st.AgeMean, st.AgeLast},
+		Repairs:   repairsJSON{st.Steals, st.Rebuilds, st.Dropped},
+		HitRatio:  ratio(st.Total.Hits, st.Total.Hits+st.Total.Misses), Total: countersJSON(st.Total),
+		Regions: []processJSON{}, Entries: []entryJSON{}, Locks: []lockJSON{},
 	}
 	pids := map[[2]uint32]uint32{}
-	for _, r := range t.Regions() {
-		pids[[2]uint32{uint32(r.Index), r.Generation}] = r.Pid
-		if !r.Self {
-			out.Regions = append(out.Regions, newRegion(r))
-			out.Hits += out.Regions[len(out.Regions)-1].Hits
-			out.Misses += out.Regions[len(out.Regions)-1].Misses
+	for _, p := range st.Processes {
+		pids[[2]uint32{uint32(p.Index), p.Generation}] = p.Pid
+		if !p.Self {
+			out.Regions = append(out.Regions, processJSON{newRegion(p.Region), countersJSON(p.Counters)})
 		}
 	}
-	out.HitRatio = ratio(out.Hits, out.Hits+out.Misses)
 	for _, e := range t.Entries() {
 		out.Entries = append(out.Entries, newEntry(e))
 	}
@@ -107,19 +147,29 @@ func newStat(c *flagstone.Cache) (out statJSON, err error) {
 
 func (s statJSON) print(w io.Writer) {
 	fmt.Fprintf(w, "%s in %s\n", s.Name, s.Path)
+	fmt.Fprintf(w, "\nMADE FOR\n")
 	s.Shape.print(w)
-	c := s.Content
-	fmt.Fprintf(w, "records\t%d in %d of %d cells (%s), %s of keys and values\n", c.Records, c.Cells, c.TotalCells, percent(c.Cells, c.TotalCells), bytesText(c.Bytes))
-	fmt.Fprintf(w, "since made\t%d sets, %d deletions, %d evicted when full, %d by cutoff\n", c.Sets, c.Deletes, c.EvictedFull, c.EvictedCutoff)
-	fmt.Fprintf(w, "repairs\t%d locks taken over, %d shards rebuilt, %d records dropped\n", c.Steals, c.Rebuilds, c.Dropped)
-	fmt.Fprintf(w, "lookups\t%d hits, %d misses (%s) of the open handles\n", s.Hits, s.Misses, percent(s.Hits, s.Hits+s.Misses))
-	fmt.Fprintf(w, "changes\t%d\n", s.Changes)
 
-	fmt.Fprintf(w, "\nREGION\tPID\tALIVE\tJOINED\tWAKE\tFLAGS\tSEEN\tHELD\tMAPPED\tHITS\tMISSES\tWAITS\tSTEALS\n")
-	for _, r := range s.Regions {
-		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%#x\t%d\t%s\t%d\t%d\t%d\t%d\t%d\n", r.Region, r.Pid, yesNo(r.Alive), clock(r.Joined),
-			r.Wake, r.Flags, r.Acknowledged, r.held(), len(r.Mapped), r.Hits, r.Misses, r.LockWaits, r.Steals)
+	c := s.Content
+	fmt.Fprintf(w, "\nCONTENT\n")
+	fmt.Fprintf(w, "records\t%d in %d of %d cells (%s)\n", c.Records, c.Cells, c.TotalCells, percent(c.Cells, c.TotalCells))
+	fmt.Fprintf(w, "bytes\t%s of keys and values, %.1f bytes a record, %s of the file\n", bytesText(c.Bytes), c.BytesEach, percent(c.Bytes, s.Shape.FileSize))
+	fmt.Fprintf(w, "since made\t%d sets, %d deletions, %d cleared\n", c.Sets, c.Deletes, c.Cleared)
+
+	e := s.Evictions
+	fmt.Fprintf(w, "evicted\t%d when full, %d by cutoff, %d by tag\n", e.Full, e.Cutoff, e.Tag)
+	if e.Full > 0 {
+		fmt.Fprintf(w, "unused when full\t%v on average, %v of late\n", duration(e.AgeMean), duration(e.AgeLast))
 	}
+	fmt.Fprintf(w, "repairs\t%d locks taken over, %d shards rebuilt, %d damaged records dropped\n", s.Repairs.Steals, s.Repairs.Rebuilds, s.Repairs.Dropped)
+
+	t := s.Total
+	fmt.Fprintf(w, "\nALL PROCESSES\n")
+	fmt.Fprintf(w, "lookups\t%d hits, %d misses (%s)\n", t.Hits, t.Misses, percent(t.Hits, t.Hits+t.Misses))
+	fmt.Fprintf(w, "loads\t%d, %d of them failed, %d not stored; %d lookups waited, %d got a stale value\n", t.Loads, t.LoadErrors, t.Refused, t.LoadWaits, t.Stale)
+	fmt.Fprintf(w, "locks\t%d waits, %d taken over\n", t.LockWaits, t.Steals)
+
+	s.printRegions(w)
 	fmt.Fprintf(w, "\nENTRY\tKIND\tNAME\tTIER\tSTATE\tSEGMENT\tSIZE\tMUTEX\tCREATED\n")
 	for _, e := range s.Entries {
 		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", e.Entry, e.kind(), plain(e.Name), e.Tier, e.State, e.Segment,
@@ -132,6 +182,24 @@ func (s statJSON) print(w io.Writer) {
 		fmt.Fprintf(w, "%d\t%d\t%s\n", l.Shard, l.Region, holder(l.Pid))
 	}
 }
+
+func (s statJSON) printRegions(w io.Writer) {
+	if len(s.Regions) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\nREGION\tPID\tALIVE\tHITS\tMISSES\tSETS\tDELETES\tLOADS\tWAITS\tSTEALS\tREBUILDS\n")
+	for _, p := range s.Regions {
+		n := p.Counters
+		fmt.Fprintf(w, "%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", p.Region, p.Pid, yesNo(p.Alive),
+			n.Hits, n.Misses, n.Sets, n.Deletes, n.Loads, n.LockWaits, n.Steals, n.Rebuilds)
+	}
+	fmt.Fprintf(w, "\nREGION\tJOINED\tUID\tWAKE\tFLAGS\tSEEN\tHELD\tMAPPED\n")
+	for _, p := range s.Regions {
+		fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%#x\t%d of %d\t%s\t%d\n", p.Region, clock(p.Joined), p.UID, p.Wake, p.Flags, p.Acknowledged, s.Changes, p.held(), len(p.Mapped))
+	}
+}
+
+func duration(ms uint64) time.Duration { return time.Duration(ms) * time.Millisecond }
 
 func holder(pid uint32) string {
 	if pid == 0 {

@@ -75,3 +75,31 @@ func TestHeaders_BeginAlike(t *testing.T) {
 		}
 	}
 }
+
+// The table for those who print memory says of each field what the compiler does.
+func TestStructs_SameAsTheTypes(t *testing.T) {
+	if len(Structs) != len(mapped) {
+		t.Errorf("%d structs, want %d", len(Structs), len(mapped))
+	}
+	for typ, size := range mapped {
+		s := Structs[typ.Name()]
+		if s.Name != typ.Name() || s.Size != uint64(size) || s.Doc == "" {
+			t.Errorf("%v: %+v", typ, s)
+		}
+		named := 0
+		for i := range typ.NumField() {
+			if typ.Field(i).Name != "_" {
+				named++
+			}
+		}
+		if named != len(s.Fields) {
+			t.Errorf("%v: %d fields, want %d", typ, len(s.Fields), named)
+		}
+		for _, f := range s.Fields {
+			has, ok := typ.FieldByName(f.Name)
+			if !ok || uint64(has.Offset) != f.Offset || uint64(has.Type.Size()) != f.Width*f.Count || f.Doc == "" {
+				t.Errorf("%v.%s: %+v", typ, f.Name, f)
+			}
+		}
+	}
+}

@@ -74,7 +74,7 @@ func run(specPath, protocol, out string) error {
 	if err := check(s); err != nil {
 		return fmt.Errorf("%s: %w", specPath, err)
 	}
-	for name, text := range map[string]string{"layout.go": goSource(s), "layout_unsafe.go": goAssertions(s)} {
+	for name, text := range map[string]string{"layout.go": goSource(s), "layout_unsafe.go": goAssertions(s), "fields.go": goFields(s)} {
 		src, err := format.Source([]byte(text))
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -199,6 +199,39 @@ func goAssertions(s Spec) string {
 		}
 	}
 	b.WriteString(")\n")
+	return b.String()
+}
+
+const fieldTypes = `// Struct describes a struct of this package to those who print memory.
+type Struct struct {
+	Name, Doc string
+	Size      uint64
+	Fields    []Field
+}
+
+// Field is a word of Width bytes, or Count equal ones, of a Struct.
+type Field struct {
+	Name                 string
+	Offset, Width, Count uint64
+	Doc                  string
+}
+
+// Structs are all structs, by name.
+var Structs = map[string]Struct{
+`
+
+// goFields makes a table of all fields.
+func goFields(s Spec) string {
+	var b strings.Builder
+	b.WriteString(head + fieldTypes)
+	for _, st := range s.Structs {
+		fmt.Fprintf(&b, "%[1]q: {%[1]q, %[2]q, Size%[1]s, []Field{\n", st.Name, st.Doc)
+		for _, f := range st.Fields {
+			fmt.Fprintf(&b, "{%q, %d, %d, %d, %q},\n", f.Name, f.Offset, f.width(), max(f.Count, 1), f.Doc)
+		}
+		b.WriteString("}},\n")
+	}
+	b.WriteString("}\n")
 	return b.String()
 }
 

@@ -24,7 +24,7 @@ func TestGenerate_CommittedFiles_UpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for made, want := range map[string]string{
-		"layout.go": "../layout.go", "layout_unsafe.go": "../layout_unsafe.go", "PROTOCOL.md": root + "spec/PROTOCOL.md",
+		"layout.go": "../layout.go", "layout_unsafe.go": "../layout_unsafe.go", "fields.go": "../fields.go", "PROTOCOL.md": root + "spec/PROTOCOL.md",
 	} {
 		a, err1 := os.ReadFile(filepath.Join(dir, made))
 		b, err2 := os.ReadFile(want)

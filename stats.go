@@ -1,0 +1,115 @@
+package flagstone
+
+import (
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/slab"
+	"github.com/flagstone-shm/flagstone/table"
+)
+
+// Stats are the cache's figures and its shape.
+type Stats struct {
+	slab.Stats // what is in the cache, and what happened in it since it was made
+
+	Geometry slab.Geometry
+	FileSize uint64 // bytes
+	Headroom uint64 // cells beyond the capacity: for uneven hashing and replacing
+
+	// Own is what this handle did, Total what all did that ever were. What a process
+	// did in the second before it was killed is missing in Total.
+	Own, Total Counters
+	Processes  []Process // the handles that are open, and those of the dead not yet cleaned up
+}
+
+// Process is a handle that some process has on the cache.
+type Process struct {
+	table.Region
+	Counters Counters // in the place of the region's: about a second old
+}
+
+// Counters count operations: of a handle since it was opened, or of several.
+type Counters struct {
+	Hits       uint64 // lookups answered with a value
+	Misses     uint64 // lookups answered with a miss
+	Sets       uint64 // records written
+	Deletes    uint64 // deletions that found a record
+	LockWaits  uint64 // locks that were not free at the first try
+	Steals     uint64 // locks taken from the dead
+	Rebuilds   uint64 // shards rebuilt
+	Loads      uint64 // values computed by GetOrLoad
+	LoadErrors uint64 // computations that failed
+	LoadWaits  uint64 // lookups that waited for another's computation
+	Stale      uint64 // lookups answered with an expired value while another computed
+	Refused    uint64 // computed values that were not stored: late, or there was no room
+}
+
+// words are the counters by their index in shared memory.
+func (c *Counters) words() []*uint64 {
+	return []*uint64{
+		layout.CounterHits: &c.Hits, layout.CounterMisses: &c.Misses,
+		layout.CounterSets: &c.Sets, layout.CounterDeletes: &c.Deletes,
+		layout.CounterLockWaits: &c.LockWaits, layout.CounterSteals: &c.Steals,
+		layout.CounterRebuilds: &c.Rebuilds,
+		layout.CounterLoads:    &c.Loads, layout.CounterLoadErrors: &c.LoadErrors,
+		layout.CounterLoadWaits: &c.LoadWaits, layout.CounterStale: &c.Stale,
+		layout.CounterRefused: &c.Refused,
+	}
+}
+
+// add adds a region's counters.
+func (c *Counters) add(region [32]uint64) {
+	for i, word := range c.words() {
+		*word += region[i]
+	}
+}
+
+// Stats returns the figures of the moment, which need not agree with each other.
+// About 1 us per shard and per open handle.
+func (c *Cache) Stats() (Stats, error) {
+	v, err := c.fresh()
+	if err != nil {
+		return Stats{}, err
+	}
+	figures, err := v.slab.Stats()
+	g := v.slab.Geometry()
+	st := Stats{Stats: figures, Geometry: g, FileSize: g.FileSize(), Headroom: g.Headroom(), Own: c.publishCounters()}
+	for _, r := range c.table.Regions() {
+		p := Process{Region: r}
+		p.Counters.add(r.Counters)
+		st.Processes = append(st.Processes, p)
+	}
+	st.Total = c.total()
+	return st, err
+}
+
+// total sums up what all handles published.
+func (c *Cache) total() (all Counters) {
+	all.add(c.table.Totals())
+	return all
+}
+
+// publishCounters lets the peers see this handle's figures in its region, and
+// returns them.
+func (c *Cache) publishCounters() Counters {
+	c.pulse.publishing.Lock()
+	defer c.pulse.publishing.Unlock()
+	of, loads := c.view.Load().slab.Counters(), &c.loads
+	own := Counters{
+		Hits: of.Hits, Misses: of.Misses, Sets: of.Sets, Deletes: of.Deletes,
+		LockWaits: of.LockWaits, Steals: of.Steals, Rebuilds: of.Rebuilds,
+		Loads: loads.loads.Load(), LoadErrors: loads.errors.Load(), LoadWaits: loads.waits.Load(),
+		Stale: loads.stale.Load(), Refused: loads.refused.Load(),
+	}
+	for i, word := range own.words() {
+		c.table.Count(i, *word)
+	}
+	return own
+}
+
+// Holders returns which shards are locked at this moment, and by whom.
+func (c *Cache) Holders() ([]slab.Holder, error) {
+	v, err := c.fresh()
+	if err != nil {
+		return nil, err
+	}
+	return v.slab.Holders()
+}
