@@ -1,6 +1,7 @@
 package flagstone
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ func (e *LoadError) Unwrap() error { return ErrLoad }
 // the claim, a *LoadError while an error holds for all, ErrFull where there is no
 // room for the claim. It waits as Set does.
 func (s *scope) Claim(ctx context.Context, key []byte, timeout time.Duration) (*Claim, error) {
-	v, k, err := s.writable(ctx, key)
+	v, k, err := s.writable(ctx, bytes.Clone(key)) // the claim outlives the call
 	if err != nil {
 		return nil, err
 	}
@@ -64,11 +65,12 @@ func (c *Cache) deadline(timeout time.Duration) uint64 {
 // Fill stores the value and ends the claim, and returns the value's token. It
 // returns ErrClaimLost, and stores nothing, if the claim has ended: it was late and
 // another process took it over, or the key was set or deleted meanwhile, which
-// makes the value old. It waits as Set does.
+// makes the value old. After any other error but ErrBusy the claim has ended too.
+// It waits as Set does.
 func (c *Claim) Fill(ctx context.Context, it Item) (Token, error) {
 	packed, err := c.cache.packed(&it)
 	if err != nil {
-		return 0, err
+		return 0, errors.Join(err, c.slab.Release(ctx, c.key, c.version))
 	}
 	version, err := c.slab.Fill(ctx, c.key, c.version, &packed)
 	return Token(version), err
@@ -76,8 +78,9 @@ func (c *Claim) Fill(ctx context.Context, it Item) (Token, error) {
 
 // Abandon ends the claim without a value. With a cause those who wait get its text
 // as a *LoadError, and so do all who want the value within negativeTTL; without,
-// the next one computes. ErrClaimLost says that the claim had ended. It waits as
-// Set does.
+// the next one computes. ErrClaimLost says that the claim had ended, ErrTTL that
+// negativeTTL is negative: then the claim ends as if there were no cause. It waits
+// as Set does.
 func (c *Claim) Abandon(ctx context.Context, cause error, negativeTTL time.Duration) error {
 	if cause == nil {
 		return c.slab.Release(ctx, c.key, c.version)
@@ -86,7 +89,7 @@ func (c *Claim) Abandon(ctx context.Context, cause error, negativeTTL time.Durat
 	if negativeTTL != 0 {
 		var err error
 		if until, err = c.cache.expiry(negativeTTL); err != nil {
-			return err
+			return errors.Join(err, c.slab.Release(ctx, c.key, c.version))
 		}
 	}
 	text := cause.Error()

@@ -84,8 +84,9 @@ func (c *Cache) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, 
 	return v.slab.EvictTag(ctx, tag, limit)
 }
 
-// Clear removes everything that was there before the call, of all namespaces. It
-// locks shards for a thousand records at a time, waiting until ctx ends.
+// Clear removes everything that was there before the call, of all namespaces; of
+// what is set meanwhile some may stay. Who loads a value at the time of the call is
+// not going to store it. It locks shards for a thousand records at a time, waiting until ctx ends.
 func (c *Cache) Clear(ctx context.Context) error {
 	v, err := c.fresh()
 	if err != nil {

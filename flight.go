@@ -1,7 +1,6 @@
 package flagstone
 
 import (
-	"bytes"
 	"sync"
 	"time"
 )
@@ -10,7 +9,7 @@ import (
 // in other processes: one goes, the others join it.
 type flights struct {
 	mu    sync.Mutex // guards under way, and the counts of its flights
-	inAir map[flightKey]*flight
+	inAir map[string]*flight
 }
 
 type flight struct {
@@ -22,7 +21,7 @@ type flight struct {
 }
 
 // join returns the flight for a key; first says that the caller has to land it.
-func (fs *flights) join(name flightKey, timeout time.Duration) (f *flight, first bool) {
+func (fs *flights) join(name string, timeout time.Duration) (f *flight, first bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if f = fs.inAir[name]; f != nil && time.Now().Before(f.until) {
@@ -30,7 +29,7 @@ func (fs *flights) join(name flightKey, timeout time.Duration) (f *flight, first
 		return f, false
 	}
 	if fs.inAir == nil {
-		fs.inAir = make(map[flightKey]*flight)
+		fs.inAir = make(map[string]*flight)
 	}
 	f = &flight{until: time.Now().Add(timeout), done: make(chan struct{})}
 	fs.inAir[name] = f
@@ -44,16 +43,29 @@ func (fs *flights) leave(f *flight) {
 	f.joined--
 }
 
-// land gives the result to those who joined. They get a copy, as the value may
-// lie in its caller's memory.
-func (fs *flights) land(name flightKey, f *flight, value []byte, err error) {
+// part closes the flight to those who have not joined yet.
+func (fs *flights) part(name string, f *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if fs.inAir[name] == f { // not an overdue one that another has taken over from
+	fs.remove(name, f)
+}
+
+// remove needs the lock. An overdue flight that another has taken over from is
+// not there.
+func (fs *flights) remove(name string, f *flight) {
+	if fs.inAir[name] == f {
 		delete(fs.inAir, name)
 	}
-	if f.joined > 0 && value != nil {
-		f.value = bytes.Clone(value)
+}
+
+// land gives the result to those who joined: the error, or, if it is to be shared,
+// the value. They get a copy, as the value may lie in its caller's memory.
+func (fs *flights) land(name string, f *flight, value []byte, share bool, err error) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.remove(name, f)
+	if f.joined > 0 && share {
+		f.value = append([]byte{}, value...)
 	}
 	f.err = err
 	close(f.done)

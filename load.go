@@ -1,6 +1,7 @@
 package flagstone
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,25 +41,37 @@ func (s *scope) AppendOrLoad(ctx context.Context, dst, key []byte, load Loader) 
 	if value, ok, err := get(dst, key); ok || err != nil && !errors.Is(err, ErrBusy) {
 		return value, err
 	}
+	key = bytes.Clone(key) // load may use the caller's memory
 	v, k, err := s.writable(ctx, key)
-	if err != nil {
+	l := &loading{cache: c, asked: key, load: load}
+	switch {
+	case err == nil:
+		l.slab, l.key, l.name = v.slab, k, k.ID()
+	case errors.Is(err, ErrFull): // not even for the namespace's id is there room
+		l.name = fmt.Sprintf("%q %q", s.name, key)
+	default:
 		return dst, err
 	}
-	l := &loading{cache: c, slab: v.slab, key: k, name: flightKey{string(s.name), s.name != nil, string(key)}, load: load}
 	if l.nestedIn(ctx) {
 		return dst, fmt.Errorf("%w: key %q", ErrNested, key)
+	}
+	if l.slab == nil {
+		value, _, err := l.compute(ctx, dst, 0, l.timeout(ctx))
+		return value, err
 	}
 	return l.get(ctx, dst)
 }
 
 // loading is a GetOrLoad that missed.
 type loading struct {
-	cache *Cache
-	slab  *slab.Slab
-	key   slab.Key
-	name  flightKey
-	load  Loader
-	outer *loading // whose load called this one
+	cache  *Cache
+	slab   *slab.Slab
+	key    slab.Key
+	name   string // of the key, unlike any other's of this handle
+	asked  []byte // the key as the caller knows it
+	load   Loader
+	outer  *loading // whose load called this one
+	flight *flight  // that it leads
 }
 
 type loadingKey struct{}
@@ -74,23 +87,34 @@ func (l *loading) nestedIn(ctx context.Context) bool {
 	return false
 }
 
+// timeout returns for how long others may be kept waiting.
+func (l *loading) timeout(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(l.cache.loadTimeout, time.Until(deadline))
+	}
+	return l.cache.loadTimeout
+}
+
 // get finds the value, waits for it, or computes it. Of the goroutines of this
 // handle one at a time goes on to the claim.
 func (l *loading) get(ctx context.Context, dst []byte) ([]byte, error) {
 	counters := &l.cache.loads
 	for {
 		value, ok, stale, err := l.slab.GetStale(dst, l.key)
-		if ok && !stale {
+		switch {
+		case ok && !stale:
 			return value, nil
-		}
-		if err != nil && !errors.Is(err, ErrBusy) {
+		case ok && l.underWay():
+			counters.stale.Add(1)
+			return value, nil
+		case err != nil && !errors.Is(err, ErrBusy):
 			return dst, err
 		}
-		f, first := l.cache.flights.join(l.name, l.cache.loadTimeout)
+		f, first := l.cache.flights.join(l.name, l.timeout(ctx))
 		if first {
-			return l.fly(ctx, f, dst, value, ok)
+			return l.fly(ctx, f, dst, ok)
 		}
-		if ok { // somebody is at it
+		if ok { // somebody is about to
 			counters.stale.Add(1)
 			l.cache.flights.leave(f)
 			return value, nil
@@ -98,11 +122,8 @@ func (l *loading) get(ctx context.Context, dst []byte) ([]byte, error) {
 		counters.waits.Add(1)
 		select {
 		case <-f.done:
-			switch {
-			case f.value != nil:
-				return append(dst, f.value...), nil
-			case f.err != nil && !gaveUp(f.err):
-				return dst, f.err
+			if f.value != nil || f.err != nil {
+				return append(dst, f.value...), f.err
 			}
 		case <-time.After(time.Until(f.until)): // overdue
 			l.cache.flights.leave(f)
@@ -113,52 +134,59 @@ func (l *loading) get(ctx context.Context, dst []byte) ([]byte, error) {
 	}
 }
 
-// gaveUp reports whether an error is that of one caller's own patience, which does
-// not concern the others.
-func gaveUp(err error) bool {
-	return errors.Is(err, ErrBusy) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+// underWay reports whether somebody computes the value, without a lock.
+func (l *loading) underWay() bool {
+	claim, err := l.slab.ClaimOf(l.key)
+	return err == nil && claim.State == slab.Loading
 }
 
-// fly is the part of a flight's leader. Should load panic, the others try anew.
-func (l *loading) fly(ctx context.Context, f *flight, dst, old []byte, stale bool) (value []byte, err error) {
-	var shared []byte
-	defer func() { l.cache.flights.land(l.name, f, shared, err) }()
-	value, shared, err = l.lead(ctx, dst, old, stale)
+// fly is the part of a flight's leader. Should load panic, or the leader's context
+// end, which is not the key's fault, the others try anew.
+func (l *loading) fly(ctx context.Context, f *flight, dst []byte, stale bool) (value []byte, err error) {
+	l.flight = f
+	share := false
+	defer func() {
+		told := err
+		if ctx.Err() != nil {
+			told = nil
+		}
+		l.cache.flights.land(l.name, f, value[min(len(dst), len(value)):], share, told)
+	}()
+	value, share, err = l.lead(ctx, dst, stale)
 	return value, err
 }
 
-// lead claims the key, or waits for the process that has. Shared is what this
-// process computed; old is the expired value that may be served, if stale.
-func (l *loading) lead(ctx context.Context, dst, old []byte, stale bool) (value, shared []byte, err error) {
-	l.cache.table.Tick()
+// lead claims the key, or waits for the process that has. Share says that the
+// value was computed here; stale that an expired one may be returned meanwhile.
+func (l *loading) lead(ctx context.Context, dst []byte, stale bool) (value []byte, share bool, err error) {
 	waiting := false
 	for {
-		timeout := l.cache.loadTimeout
-		if deadline, ok := ctx.Deadline(); ok {
-			timeout = min(timeout, time.Until(deadline))
-		}
+		l.cache.table.Tick()
+		timeout := l.timeout(ctx)
 		value, ok, won, claim, err := l.slab.Claim(ctx, dst, l.key, l.cache.deadline(timeout))
 		switch {
 		case ok:
-			return value, nil, nil
+			return value, false, nil
 		case won:
 			return l.compute(ctx, dst, claim.Version, timeout)
 		case errors.Is(err, ErrFull):
-			return l.compute(ctx, dst, 0, timeout) // no room for a claim: each for itself
+			return l.compute(ctx, dst, 0, timeout) // no room for a claim: each process for itself
 		case err != nil:
-			return dst, nil, err
+			return dst, false, err
 		case claim.State == slab.Failed:
-			return dst, nil, &LoadError{claim.Text}
+			return dst, false, &LoadError{claim.Text}
 		case stale:
-			l.cache.loads.stale.Add(1)
-			return old, nil, nil
+			if value, ok, _, err := l.slab.GetStale(dst, l.key); ok && err == nil {
+				l.cache.loads.stale.Add(1)
+				return value, false, nil
+			}
 		}
 		if !waiting {
 			l.cache.loads.waits.Add(1)
 			waiting = true
 		}
 		if value, ok, err := l.await(ctx, dst, claim); ok || err != nil {
-			return value, nil, err
+			return value, false, err
 		}
 	}
 }
@@ -192,7 +220,8 @@ func (l *loading) await(ctx context.Context, dst []byte, claim slab.Claim) (valu
 		case err != nil || now.State == slab.Loading:
 			claim.Version = max(claim.Version, now.Version)
 			continue
-		case now.State == slab.Failed && (now.Ended == claim.Version || now.Until > l.cache.wall()):
+		// The error of a load that began later than ours counts as well.
+		case now.State == slab.Failed && (now.Ended >= claim.Version || now.Until > l.cache.wall()):
 			return dst, false, &LoadError{now.Text}
 		}
 		if it, ok, err := l.slab.Use(dst, l.key); ok || err != nil && !errors.Is(err, ErrBusy) {
@@ -202,8 +231,9 @@ func (l *loading) await(ctx context.Context, dst []byte, claim slab.Claim) (valu
 	}
 }
 
-// compute calls load and stores what it returns under the claim; 0 is none.
-func (l *loading) compute(ctx context.Context, dst []byte, version uint64, timeout time.Duration) (value, shared []byte, err error) {
+// compute calls load and stores what it returns under the claim; 0 is none. Share
+// says that the value holds for all who have joined the flight.
+func (l *loading) compute(ctx context.Context, dst []byte, version uint64, timeout time.Duration) (value []byte, share bool, err error) {
 	claim := &Claim{l.cache, l.slab, l.key, version}
 	inside, cancel := context.WithTimeout(context.WithValue(ctx, loadingKey{}, l), timeout)
 	defer cancel()
@@ -225,6 +255,9 @@ func (l *loading) compute(ctx context.Context, dst []byte, version uint64, timeo
 	l.cache.loads.loads.Add(1)
 	it, err := l.load(inside)
 	returned = true
+	// Who comes now must not join: the key may have been set or deleted between our
+	// storing and that.
+	l.cache.flights.part(l.name, l.flight)
 	if err != nil {
 		l.cache.loads.errors.Add(1)
 		cause := err
@@ -232,23 +265,19 @@ func (l *loading) compute(ctx context.Context, dst []byte, version uint64, timeo
 			cause = nil
 		}
 		_ = store(func(ctx context.Context) error { return claim.Abandon(ctx, cause, it.NegativeTTL) })
-		return dst, nil, err
+		return dst, false, err
 	}
-	if err := store(func(ctx context.Context) error { _, err := claim.Fill(ctx, it); return err }); err != nil {
+	unstored := store(func(ctx context.Context) error { _, err := claim.Fill(ctx, it); return err })
+	if unstored != nil {
 		l.cache.loads.refused.Add(1)
-		l.cache.tell(Event{Kind: EventUnstored, Key: []byte(l.name.key), Err: err})
+		l.cache.tell(Event{Kind: EventUnstored, Key: l.asked, Err: unstored})
 	}
-	return append(dst, it.Value...), it.Value, nil
+	// If the claim was lost, or may be, the value may be older than who has joined.
+	share = !errors.Is(unstored, ErrClaimLost) && !errors.Is(unstored, ErrBusy)
+	return append(dst, it.Value...), share, nil
 }
 
 const storeTimeout = time.Second
 
 // loadCounters count this handle's loads.
 type loadCounters struct{ loads, errors, waits, stale, refused atomic.Uint64 }
-
-// flightKey names what goroutines of a handle wait for together.
-type flightKey struct {
-	namespace string
-	scoped    bool
-	key       string
-}

@@ -47,11 +47,14 @@ func options(dir string) flagstone.Options {
 	}
 }
 
+// orders is a child's stdin.
+var orders = bufio.NewScanner(os.Stdin)
+
 // serve is a child's life.
 func serve(dir string) {
 	var c *flagstone.Cache
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		words := strings.Fields(in.Text())
+	for orders.Scan() {
+		words := strings.Fields(orders.Text())
 		answer, err := obey(&c, dir, words[0], append(words[1:], "", "", ""))
 		if err != nil {
 			answer = "error: " + strings.ReplaceAll(err.Error(), "\n", "; ")
@@ -114,7 +117,7 @@ func obey(c **flagstone.Cache, dir, order string, arg []string) (answer string, 
 		*c = nil
 		return "closed", err
 	}
-	return "", errors.New("unknown order " + order)
+	return obeyLoad(ctx, c, dir, order, arg)
 }
 
 // numbered is the key that the child sets as its i'th.

@@ -3,6 +3,7 @@ package slab
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -69,7 +70,8 @@ func (c *Claim) bytes(room int) []byte {
 	return append(b, c.Text[:min(len(c.Text), longestClaim-layout.ClaimText, room-layout.ClaimText)]...)
 }
 
-// judge turns a claim of the dead and one that is overdue into none.
+// judge turns a claim of the dead and one that is overdue into none (claim.pml
+// BREAK_DEAD, BREAK_OVERDUE); nobody takes over any other (BREAK_DEADLINE).
 func (s *Slab) judge(c Claim) Claim {
 	if s.domain.ReadOnly {
 		return c // a reader cannot tell, nor take it over
@@ -97,8 +99,9 @@ func (s *Slab) ClaimOf(k Key) (Claim, error) {
 // domain time in milliseconds, unless there is a value, which is then appended to
 // dst, or a claim of a living loader, or its error as long as that holds for all:
 // then the claim it returns says so. If won, the caller owes a Fill or a Release
-// with the claim's version; if it dies or is late, the next one takes over. It
-// waits for the lock as Put does.
+// with the claim's version; if it dies or is late, the next one takes over. Where
+// there is no room for the claim and the policy is to refuse, it is ErrFull, unless
+// an expired value can make room. It waits for the lock as Put does.
 func (s *Slab) Claim(ctx context.Context, dst []byte, k Key, deadline uint64) (value []byte, ok, won bool, c Claim, err error) {
 	if s.domain.ReadOnly {
 		return dst, false, false, c, ErrReadOnly
@@ -115,7 +118,7 @@ func (s *Slab) Claim(ctx context.Context, dst []byte, k Key, deadline uint64) (v
 		if err != nil {
 			return err
 		}
-		if now := sh.current(&f); now != Absent {
+		if now := sh.current(&f); now != Absent { // claim.pml BREAK_LOOK
 			n := uint64(sh.cell(f.cell).ValueLength.Load())
 			if n > uint64(s.geo.MaxValue) {
 				return sh.brokenf("lengths of cell %d", f.cell)
@@ -136,6 +139,9 @@ func (s *Slab) Claim(ctx context.Context, dst []byte, k Key, deadline uint64) (v
 			}
 		}
 		mine.Version, err = sh.write(&ck, &it, f.claim, f.claimAt)
+		if errors.Is(err, ErrFull) && f.cell != 0 { // there is room where the expired value stands
+			mine.Version, err = sh.write(&ck, &it, f.cell, f.at)
+		}
 		won = err == nil
 		return err
 	})
@@ -163,28 +169,30 @@ func (sh *shard) claimIn(k *Key, n uint32) Claim {
 }
 
 // Fill stores the item of the loader whose claim has the version, and ends the
-// claim. If the claim is no longer there, as its deadline has passed and another
-// took it over, or the key was set or deleted meanwhile, it is ErrClaimLost and
-// nothing is stored. It waits as Put does.
+// claim, on any error but ErrBusy too. If the claim is no longer there, as its
+// deadline has passed and another took it over, or the key was set or deleted
+// meanwhile, it is ErrClaimLost and nothing is stored. It waits as Put does.
 func (s *Slab) Fill(ctx context.Context, k Key, claim uint64, it *Item) (version uint64, err error) {
 	if err := s.fits(&k, it); err != nil {
-		return 0, err
+		return 0, errors.Join(err, s.Release(ctx, k, claim))
 	}
 	err = s.claimed(ctx, k, claim, func(sh *shard, f *found) error {
+		if version != 0 && sh.current(f) == version { // the second try, after a rebuild
+			return nil
+		}
 		version, err = sh.replace(&k, it, f)
 		return err
-	}, func(now uint64) bool { return version != 0 && now == version })
+	})
+	if err != nil {
+		version = 0
+	}
 	return version, err
 }
 
 // Release ends the claim without a value: the next one who misses the key claims
 // it anew. ErrClaimLost says that it had ended. It waits as Put does.
 func (s *Slab) Release(ctx context.Context, k Key, claim uint64) error {
-	done := false
-	return s.claimed(ctx, k, claim, func(sh *shard, f *found) error {
-		done = true
-		return sh.endClaim(&k, f)
-	}, func(uint64) bool { return done })
+	return s.claimed(ctx, k, claim, func(sh *shard, f *found) error { return sh.endClaim(&k, f) })
 }
 
 // Fail ends the claim with an error: those who wait for it get the text, and all
@@ -197,29 +205,32 @@ func (s *Slab) Fail(ctx context.Context, k Key, claim uint64, text string, until
 	ck := k.claim()
 	failed := Claim{State: Failed, Owner: s.domain.Owner.Token(), Ended: claim, Until: until, Text: text}
 	it := Item{Value: failed.bytes(int(s.geo.MaxValue))}
-	done := false
 	return s.claimed(ctx, k, claim, func(sh *shard, f *found) error {
-		done = true
 		_, err := sh.write(&ck, &it, f.claim, f.claimAt)
+		if errors.Is(err, ErrFull) { // without the text it is no longer than the claim was
+			it.Value = it.Value[:layout.ClaimText]
+			_, err = sh.write(&ck, &it, f.claim, f.claimAt)
+		}
 		return err
-	}, func(uint64) bool { return done })
+	})
 }
 
-// claimed runs end under the lock if the claim is there. After a rebuild the claim
-// may have ended by what end had already done, which before tells.
-func (s *Slab) claimed(ctx context.Context, k Key, claim uint64, end func(*shard, *found) error, before func(now uint64) bool) error {
+// claimed runs end under the lock if the claim is there, which its version says
+// (claim.pml BREAK_FILL). In the second try, after
+// a rebuild, the lock was held all the time: the claim was there, and may have
+// ended by what the first one did.
+func (s *Slab) claimed(ctx context.Context, k Key, claim uint64, end func(*shard, *found) error) error {
 	sh := s.shardOf(k.hash)
+	begun := false
 	return s.update(ctx, sh, func() error {
 		f, err := sh.find(&k)
 		if err != nil {
 			return err
 		}
-		if f.claim != 0 && sh.cell(f.claim).Version.Load() == claim {
-			return end(sh, &f)
+		if !begun && (f.claim == 0 || sh.cell(f.claim).Version.Load() != claim) {
+			return fmt.Errorf("%w: claim %#x", ErrClaimLost, claim)
 		}
-		if before(sh.current(&f)) {
-			return nil
-		}
-		return fmt.Errorf("%w: claim %#x", ErrClaimLost, claim)
+		begun = true
+		return end(sh, &f)
 	})
 }

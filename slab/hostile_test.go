@@ -43,6 +43,10 @@ func everything(ctx context.Context, s *Slab, random *rand.Rand) error {
 		errs = append(errs, err)
 	case 3:
 		errs = append(errs, s.Rebuild(ctx))
+	case 5, 6:
+		if err := claimEverything(ctx, s, random); err != nil {
+			return err
+		}
 	case 4:
 		_, err := s.Stats()
 		errs = append(errs, err)

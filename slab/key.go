@@ -29,6 +29,9 @@ func (k Key) claim() Key {
 	return k
 }
 
+// ID returns a string that no other key has.
+func (k Key) ID() string { return string(append([]byte{byte(k.flags)}, k.bytes...)) }
+
 // HashOf returns the hash that places a key: XXH3-64 with the domain's seed.
 // Evict reports records by it.
 func (s *Slab) HashOf(k []byte) uint64 { return xxh3.HashSeed(k, s.seed) }

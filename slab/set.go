@@ -164,7 +164,7 @@ func (s *Slab) Remove(ctx context.Context, k Key) (found bool, err error) {
 	err = s.update(ctx, sh, func() error {
 		f, err := sh.find(&k)
 		if err == nil {
-			err = sh.endClaim(&k, &f)
+			err = sh.endClaim(&k, &f) // claim.pml BREAK_DELETE
 		}
 		if err != nil || f.cell == 0 {
 			return err
@@ -221,8 +221,9 @@ func (sh *shard) endClaim(k *Key, f *found) error {
 
 // replace writes the item in place of what was found, and ends the claim.
 func (sh *shard) replace(k *Key, it *Item, f *found) (version uint64, err error) {
-	// First, as room for the record may be made of it; who dies here has only cost
-	// a loader its claim.
+	// An older load must not take the value's place (claim.pml BREAK_SET). First, as
+	// room for the record may be made of it; who dies here has only cost a loader its
+	// claim.
 	if err := sh.endClaim(k, f); err != nil {
 		return 0, err
 	}

@@ -77,6 +77,19 @@ plan() {
   fail publish "BREAK_REBUMP" missed
   fail publish "BREAK_COPY" missed
 
+  pass claim "LOADERS=2 SET DELETE FAILS"
+  pass claim "DEATHS=2"
+  pass claim "SET DEATHS=0"
+  pass claim "DELETE DEATHS=0"
+  fail claim "BREAK_DEADLINE" twice
+  fail claim "BREAK_LOOK" needless
+  fail claim "BREAK_FILL DELETE" old_value
+  fail claim "BREAK_SET SET" old_value
+  fail claim "BREAK_DELETE DELETE" old_value
+  fail claim "BREAK_DEAD FAR" kept_waiting
+  fail claim "BREAK_OVERDUE" kept_waiting
+  fail claim "BREAK_END FAR FAILS" kept_waiting
+
   pass overflow ""
   pass overflow "OPS=4 READS=1"
   fail overflow "BREAK_MIDDLE" missed
