@@ -125,7 +125,7 @@ func (r result) must(t *testing.T, want string) {
 	}
 }
 
-func private(t *testing.T, o flagstone.Options) *flagstone.Cache {
+func patient(t *testing.T, o flagstone.Options) *flagstone.Cache {
 	t.Helper()
 	o.Dir, o.Regions = t.TempDir(), 16
 	if o.LoadTimeout == 0 {
@@ -138,7 +138,7 @@ func private(t *testing.T, o flagstone.Options) *flagstone.Cache {
 }
 
 func TestLoad_ManyGoroutinesOneKey_OneLoad(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	for _, value := range []string{"value", ""} {
 		key := "key" + value
 		h := hold(t, limited(t), c, key)
@@ -155,7 +155,7 @@ func TestLoad_ManyGoroutinesOneKey_OneLoad(t *testing.T) {
 // What is not to be stored reaches those who wait all the same.
 func TestLoad_CannotBeStored_AllGetItAndEventTells(t *testing.T) {
 	var events []flagstone.Event
-	c := private(t, flagstone.Options{MaxValue: 100, OnEvent: func(e flagstone.Event) { events = append(events, e) }})
+	c := patient(t, flagstone.Options{MaxValue: 100, OnEvent: func(e flagstone.Event) { events = append(events, e) }})
 	for i, end := range []func() (item, error){
 		func() (item, error) { return item{Value: make([]byte, 101)}, nil },
 		func() (item, error) { return item{Value: []byte("v"), TTL: -1}, nil },
@@ -181,7 +181,7 @@ func TestLoad_CannotBeStored_AllGetItAndEventTells(t *testing.T) {
 }
 
 func TestLoad_Fails_GoroutinesGetTheErrorItself(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	// Its own contexts may end in it: that is not the caller giving up.
 	for _, boom := range []error{errors.New("boom"), fmt.Errorf("database: %w", context.DeadlineExceeded), flagstone.ErrBusy} {
 		h := hold(t, limited(t), c, "key")
@@ -242,7 +242,7 @@ func TestLoad_NegativeTTL_ErrorForAllUntilItEnds(t *testing.T) {
 }
 
 func TestLoad_PanicOrGoexit_NothingLeftBehind(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	for name, end := range map[string]func() (item, error){
 		"panic":  func() (item, error) { panic("ouch") },
 		"Goexit": func() (item, error) { runtime.Goexit(); return item{}, nil },
@@ -272,7 +272,7 @@ func TestLoad_PanicOrGoexit_NothingLeftBehind(t *testing.T) {
 }
 
 func TestLoad_LeadersContextEnds_AnotherOneLoads(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	ctx, cancel := context.WithCancel(limited(t))
 	h := hold(t, ctx, c, "key")
 	results := ask(t, limited(t), c, "key", 5, gives("v"))
@@ -286,7 +286,7 @@ func TestLoad_LeadersContextEnds_AnotherOneLoads(t *testing.T) {
 
 // A load that does not care for its context keeps others for as long as that.
 func TestLoad_LeaderDeafToItsDeadline_OthersGoOnThen(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	h := hold(t, brief(t), c, "key")
 	mustLoad(t, c, limited(t), "key", "quick", gives("quick"))
 	h.gives("late").must(t, "late")
@@ -294,7 +294,7 @@ func TestLoad_LeaderDeafToItsDeadline_OthersGoOnThen(t *testing.T) {
 }
 
 func TestLoad_WaitersContextEnds_Busy(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	h := hold(t, limited(t), c, "key")
 	others := ask(t, limited(t), c, "key", 2, noLoad(t))
 	_, err := c.GetOrLoad(brief(t), []byte("key"), noLoad(t))
@@ -306,7 +306,7 @@ func TestLoad_WaitersContextEnds_Busy(t *testing.T) {
 }
 
 func TestLoad_Nested_IsAnError(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	n := c.Namespace("n")
 	key := []byte("key")
 	nested := func(ctx context.Context) (item, error) {
@@ -338,7 +338,7 @@ func TestLoad_Nested_IsAnError(t *testing.T) {
 
 // Nobody can tell that a load waits for itself if it hides its context.
 func TestLoad_NestedInAnotherGoroutine_WaitsNoLongerThanTheTimeout(t *testing.T) {
-	c := private(t, flagstone.Options{LoadTimeout: 50 * time.Millisecond})
+	c := patient(t, flagstone.Options{LoadTimeout: 50 * time.Millisecond})
 	mustLoad(t, c, limited(t), "key", "outer", func(context.Context) (item, error) {
 		inner := make(chan result)
 		go func() {
@@ -354,7 +354,7 @@ func TestLoad_NestedInAnotherGoroutine_WaitsNoLongerThanTheTimeout(t *testing.T)
 // A lookup that begins after the key was set or deleted does not get what a load
 // returns that began before.
 func TestLoad_DeletedMeanwhile_LaterLookupsLoadAnew(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	h := hold(t, limited(t), c, "key")
 	got[bool](t)(c.Delete(limited(t), []byte("key")))
 	late := ask(t, limited(t), c, "key", 3, gives("new"))
@@ -368,7 +368,7 @@ func TestLoad_DeletedMeanwhile_LaterLookupsLoadAnew(t *testing.T) {
 // The same where the load has ended and its value is about to be shared.
 func TestLoad_EndedButNotLanded_LaterLookupsLoadAnew(t *testing.T) {
 	var c *flagstone.Cache
-	c = private(t, flagstone.Options{MaxValue: 100, OnEvent: func(flagstone.Event) {
+	c = patient(t, flagstone.Options{MaxValue: 100, OnEvent: func(flagstone.Event) {
 		mustLoad(t, c, limited(t), "key", "new", gives("new"))
 	}})
 	long := strings.Repeat("x", 101)
@@ -408,7 +408,7 @@ func TestLoad_StaleFor_OthersGetTheExpiredValue(t *testing.T) {
 }
 
 func TestLoad_NamespaceClearedMeanwhile_LoadedAnew(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	n, other := c.Namespace("n"), c.Namespace("other")
 	mustLoad(t, n, limited(t), "key", "v", gives("v"))
 	mustLoad(t, other, limited(t), "key", "o", gives("o"))
@@ -425,7 +425,7 @@ func TestLoad_NamespaceClearedMeanwhile_LoadedAnew(t *testing.T) {
 }
 
 func TestLoad_CacheCleared_FillRefused(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	h := hold(t, limited(t), c, "key")
 	must(t, c.Clear(limited(t)))
 	h.gives("old").must(t, "old")
@@ -435,7 +435,7 @@ func TestLoad_CacheCleared_FillRefused(t *testing.T) {
 func TestLoad_FullAndRefuse_AnswersAndTells(t *testing.T) {
 	var mu sync.Mutex
 	var events []flagstone.Event
-	c := private(t, flagstone.Options{OnFull: flagstone.Refuse, Entries: 10, Shards: 1, OnEvent: func(e flagstone.Event) {
+	c := patient(t, flagstone.Options{OnFull: flagstone.Refuse, Entries: 10, Shards: 1, OnEvent: func(e flagstone.Event) {
 		mu.Lock()
 		events = append(events, e)
 		mu.Unlock()
@@ -553,7 +553,7 @@ func TestLoad_ClaimedByHand_WaitsForFillOrError(t *testing.T) {
 }
 
 func TestLoad_Closed_SaysSo(t *testing.T) {
-	c := private(t, flagstone.Options{})
+	c := patient(t, flagstone.Options{})
 	claim := got[*flagstone.Claim](t)(c.Claim(limited(t), []byte("key"), time.Hour))
 	waiter := ask(t, limited(t), c, "key", 1, noLoad(t))
 	must(t, c.Close())

@@ -278,7 +278,7 @@ func ExampleOpen_readOnly() {
 	check(err)
 	defer exporter.Close()
 	stats, err := exporter.Stats()
-	fmt.Println(stats.Records, stats.Processes, err)
+	fmt.Println(stats.Records, len(stats.Processes), err)
 	err = exporter.Set(ctx, []byte("key"), nil, flagstone.NoExpiry)
 	fmt.Println(errors.Is(err, flagstone.ErrReadOnly))
 	// Output:
