@@ -163,7 +163,7 @@ func ExampleCache_Evict() {
 	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
 	defer done()
 	check(cache.Set(ctx, []byte("old"), nil, 0))
-	clock.ms.Add(60_000)
+	clock.pass(60_000)
 	cache.Table().Tick()
 	check(cache.Set(ctx, []byte("new"), nil, 0))
 
@@ -178,7 +178,7 @@ func ExampleCache_EvictPairs() {
 	defer done()
 	for _, key := range []string{"first", "second", "third"} {
 		check(cache.Set(ctx, []byte(key), []byte("value of "+key), 0))
-		clock.ms.Add(1000)
+		clock.pass(1000)
 		cache.Table().Tick()
 	}
 	pairs, err := cache.EvictPairs(ctx, time.Second, 10)

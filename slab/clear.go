@@ -6,8 +6,8 @@ import "context"
 const clearStride = 1024
 
 // Clear removes every record that was there before the call, of all namespaces,
-// and claims too; what is set meanwhile stays. It locks shard by shard for a
-// thousand cells at a time, waiting until ctx ends.
+// and claims too; of what is set meanwhile some may stay. It locks shard by shard
+// for a thousand cells at a time, waiting until ctx ends.
 func (s *Slab) Clear(ctx context.Context) error {
 	for i := range s.shards {
 		sh := &s.shards[i]
@@ -29,10 +29,10 @@ func (sh *shard) clear(first, last uint32, newest uint64) error {
 		if v := sh.cell(n).Version.Load(); !isLive(v) || v > newest {
 			continue
 		}
+		sh.head.Cleared.Add(1)
 		if err := sh.drop(n); err != nil {
 			return err
 		}
-		sh.head.Cleared.Add(1)
 	}
 	return nil
 }

@@ -1,0 +1,28 @@
+package flagstone
+
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/flagstone-shm/flagstone/slab"
+)
+
+// Scopes calls do for each record in a namespace, with the namespace's id.
+func (c *Cache) Scopes(ctx context.Context, do func(scope uint64)) error {
+	return c.view.Load().slab.Scan(ctx, func(r slab.Record) bool {
+		if r.Scope != 0 {
+			do(r.Scope)
+		}
+		return true
+	})
+}
+
+// ID returns the namespace's id, 0 if it has none.
+func (c *Cache) ID(name string) uint64 {
+	s := c.view.Load().slab
+	it, ok, err := s.Peek(nil, s.NamespaceKey([]byte(name)))
+	if !ok || err != nil {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(it.Value)
+}
