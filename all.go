@@ -2,6 +2,7 @@ package flagstone
 
 import (
 	"context"
+	"encoding/binary"
 	"iter"
 	"time"
 
@@ -12,43 +13,44 @@ import (
 type Record struct {
 	Key []byte // nil if ByHash
 	Item
-	Hash   uint64        // HashOf(Key), or the application's own
+	Hash   uint64        // HashOf(Key), or the application's own; in a namespace that of id and key
 	ByHash bool          // stored by SetHash
-	Scope  uint64        // Tagged: id of its namespace, 0 if in none
 	Idle   time.Duration // since its last use, to Options.Precision
 }
 
 // All yields every record that is there from before the call until after it,
-// exactly once, and some of those that come and go meanwhile; expired ones and
-// those of namespaces are left out. The loop's body may use the cache. It takes a
-// lock only where records keep changing, waiting until ctx ends. An error comes
-// last, beside an empty record.
-func (c *Cache) All(ctx context.Context) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) { c.scan(ctx, yield, inScope(0)) }
-}
-
-// Tagged is All for the records with one tag, those of namespaces too. It looks at
-// the whole cache.
-func (c *Cache) Tagged(ctx context.Context, tag uint32) iter.Seq2[Record, error] {
+// exactly once, and some of those that come and go meanwhile; expired ones are
+// left out, and the cache leaves out those of its namespaces. The loop's body may
+// use the cache. It looks at the whole cache, and takes a lock only where records
+// keep changing, waiting until ctx ends. An error comes last, beside an empty record.
+func (s *scope) All(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		c.scan(ctx, yield, func(r *slab.Record) bool { return r.Tag == tag })
+		s.scan(ctx, yield, func(*slab.Record) bool { return true })
 	}
 }
 
-func inScope(id uint64) func(*slab.Record) bool {
-	return func(r *slab.Record) bool { return r.Scope == id }
+// Tagged is All for the records with one tag.
+func (s *scope) Tagged(ctx context.Context, tag uint32) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		s.scan(ctx, yield, func(r *slab.Record) bool { return r.Tag == tag })
+	}
 }
 
-// scan yields the records that are wanted and have not expired.
-func (c *Cache) scan(ctx context.Context, yield func(Record, error) bool, wanted func(*slab.Record) bool) {
-	v, err := c.fresh()
-	if err == nil {
+// scan yields the scope's records that are wanted and have not expired.
+func (s *scope) scan(ctx context.Context, yield func(Record, error) bool, wanted func(*slab.Record) bool) {
+	c := s.cache
+	v, id, ok, err := s.prefix(ctx, nil, false)
+	if ok {
+		var scope uint64
+		if s.name != nil {
+			scope = binary.LittleEndian.Uint64(id)
+		}
 		err = v.slab.Scan(ctx, func(r slab.Record) bool {
-			if !wanted(&r) || r.Expiry != 0 && r.Expiry <= c.wall() {
+			if r.Scope != scope || !wanted(&r) || r.Expiry != 0 && r.Expiry <= c.wall() {
 				return true
 			}
 			now := c.now()
-			out := Record{Item: c.unpacked(&r.Item), Hash: r.Hash, ByHash: r.ByHash, Scope: r.Scope, Idle: millis(now - min(r.LastUse, now))}
+			out := Record{Item: c.unpacked(&r.Item), Hash: r.Hash, ByHash: r.ByHash, Idle: millis(now - min(r.LastUse, now))}
 			if !r.ByHash {
 				out.Key = r.Key
 			}

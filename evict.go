@@ -73,9 +73,10 @@ func (c *Cache) EvictNearHash(ctx context.Context, hash uint64, olderThan time.D
 	return v.slab.EvictNear(ctx, v.slab.HashKey(hash, &buf), cutoff, limit)
 }
 
-// EvictTag removes up to limit records with the tag, those unused for longest
-// first, used or not, and returns their hashes in that order. With math.MaxInt as
-// limit none that was there before the call is left. Cost and waits are as in Evict.
+// EvictTag removes up to limit records with the tag, of all namespaces, those
+// unused for longest first, however lately used, and returns their hashes in that
+// order. With math.MaxInt as limit none that was there before the call is left; tag
+// 0 is all that have none. Cost and waits are as in Evict.
 func (c *Cache) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, error) {
 	v, err := c.fresh()
 	if err != nil {
@@ -95,8 +96,10 @@ func (c *Cache) Clear(ctx context.Context) error {
 	return v.slab.Clear(ctx)
 }
 
-// Len returns the number of records, those included that have expired but were
-// not yet replaced or evicted. It costs a load per shard.
+// Len returns the number of records that take room, of all namespaces: also those
+// that have expired or whose namespace was cleared, until they are replaced or
+// evicted, and one for each namespace in use and for each value being loaded. It
+// costs a load per shard.
 func (c *Cache) Len() (uint64, error) {
 	v, err := c.fresh()
 	if err != nil {

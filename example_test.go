@@ -115,7 +115,7 @@ func ExampleCache_Peek() {
 	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
 	defer done()
 	check(cache.Set(ctx, []byte("key"), []byte("value"), 0))
-	clock.ms.Add(60_000)
+	clock.pass(60_000)
 	cache.Table().Tick()
 	value, _, err := cache.Peek(nil, []byte("key")) // is no use of the record
 	removed, _ := cache.Evict(ctx, 30*time.Second, 10)
@@ -128,7 +128,7 @@ func ExampleCache_TTL() {
 	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
 	defer done()
 	check(cache.Set(ctx, []byte("key"), nil, time.Minute))
-	clock.ms.Add(20_000)
+	clock.pass(20_000)
 	cache.Table().Tick()
 	fmt.Println(cache.TTL([]byte("key")))
 	// Output: 40s true <nil>
@@ -294,7 +294,7 @@ func ExampleCache_Evict() {
 	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
 	defer done()
 	check(cache.Set(ctx, []byte("old"), nil, 0))
-	clock.ms.Add(60_000)
+	clock.pass(60_000)
 	cache.Table().Tick()
 	check(cache.Set(ctx, []byte("new"), nil, 0))
 
@@ -309,7 +309,7 @@ func ExampleCache_EvictPairs() {
 	defer done()
 	for _, key := range []string{"first", "second", "third"} {
 		check(cache.Set(ctx, []byte(key), []byte("value of "+key), 0))
-		clock.ms.Add(1000)
+		clock.pass(1000)
 		cache.Table().Tick()
 	}
 	pairs, err := cache.EvictPairs(ctx, time.Second, 10)
@@ -331,7 +331,7 @@ func ExampleCache_EvictNear() {
 	for i := 0; err == nil; i++ { // until it is full
 		err = cache.Set(ctx, fmt.Append(nil, i), nil, 0)
 	}
-	clock.ms.Add(60_000)
+	clock.pass(60_000)
 	cache.Table().Tick()
 	removed, err := cache.EvictNear(ctx, []byte("one more"), 30*time.Second, 1)
 	fmt.Println(len(removed), err)
@@ -343,7 +343,7 @@ func ExampleCache_EvictNearHash() {
 	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
 	defer done()
 	check(cache.SetHash(ctx, 1, nil, 0))
-	clock.ms.Add(60_000)
+	clock.pass(60_000)
 	cache.Table().Tick()
 	removed, err := cache.EvictNearHash(ctx, 2, 30*time.Second, 1)
 	fmt.Println(removed, err)

@@ -210,7 +210,7 @@ func TestLoad_NegativeTTL_ErrorForAllUntilItEnds(t *testing.T) {
 	o.Clock = clock
 	a, b := open(t, o), open(t, o)
 	step := func(ms uint64) {
-		clock.ms.Add(ms)
+		clock.pass(ms)
 		a.Table().Tick()
 		b.Table().Tick()
 	}
@@ -387,7 +387,7 @@ func TestLoad_StaleFor_OthersGetTheExpiredValue(t *testing.T) {
 	o.Clock = clock
 	c, other := open(t, o), open(t, o)
 	got[flagstone.Token](t)(c.SetItem(limited(t), []byte("key"), item{Value: []byte("old"), TTL: 10 * time.Millisecond, StaleFor: time.Second}))
-	clock.ms.Add(10)
+	clock.pass(10)
 	c.Table().Tick()
 	h := hold(t, limited(t), c, "key")
 	for _, c := range []*flagstone.Cache{c, other} {
@@ -398,7 +398,7 @@ func TestLoad_StaleFor_OthersGetTheExpiredValue(t *testing.T) {
 			t.Fatalf("%q, %v", v, err)
 		}
 	}
-	clock.ms.Add(1000) // beyond StaleFor they wait
+	clock.pass(1000) // beyond StaleFor they wait
 	c.Table().Tick()
 	results := ask(t, limited(t), other, "key", 2, noLoad(t))
 	h.gives("new").must(t, "new")

@@ -90,6 +90,76 @@ func obey(c **flagstone.Cache, dir, order string, arg []string) (answer string, 
 			}
 			fmt.Println(i)
 		}
+	case "increment": // the key, n times or for ever, answering each
+		times, _ := strconv.Atoi(arg[1])
+		for i := 1; times == 0 || i <= times; i++ {
+			if _, err := (*c).Increment(ctx, []byte(arg[0]), 1, 0, 0); err != nil {
+				return "", err
+			}
+			fmt.Println(i)
+		}
+		return "done", nil
+	case "swap": // counts the key up n times by CompareAndSwap; the first who is there makes it
+		times, _ := strconv.Atoi(arg[1])
+		lost := 0
+		if _, err := (*c).SetIfAbsent(ctx, []byte(arg[0]), []byte("0"), 0); err != nil {
+			return "", err
+		}
+		for done := 0; done < times; {
+			it, ok, err := (*c).GetItem(nil, []byte(arg[0]))
+			if errors.Is(err, flagstone.ErrBusy) {
+				continue
+			}
+			if err != nil || !ok {
+				return fmt.Sprint("lost the key: ", ok), err
+			}
+			was, _ := strconv.Atoi(string(it.Value))
+			_, stored, err := (*c).CompareAndSwap(ctx, []byte(arg[0]), it.Token, fmt.Append(nil, was+1), 0)
+			if err != nil {
+				return "", err
+			}
+			if stored {
+				done++
+			} else {
+				lost++
+			}
+		}
+		return fmt.Sprint("done ", lost), nil
+	case "churn": // sets and deletes keys of its own, replaces n that stay, and rebuilds, for ever
+		fmt.Println("ok")
+		for i := 0; ; i++ {
+			own := fmt.Append(nil, "own", os.Getpid(), i%300)
+			err := (*c).Set(context.Background(), own, numberedValue(i), 0)
+			if err == nil {
+				err = (*c).Set(context.Background(), fmt.Append(nil, "stays", i%n), fmt.Append(nil, "stays", i%n), 0)
+			}
+			if err == nil {
+				_, err = (*c).Delete(context.Background(), fmt.Append(nil, "own", os.Getpid(), (i+150)%300))
+			}
+			if err == nil && i%5 == 0 {
+				err = (*c).Rebuild(context.Background())
+			}
+			if err != nil {
+				return "", err
+			}
+		}
+	case "write": // sets keys of its own for ever
+		fmt.Println("ok")
+		for i := 0; ; i++ {
+			if err := (*c).Set(context.Background(), fmt.Append(nil, "own", os.Getpid(), i%100), []byte("new"), 0); err != nil {
+				return "", err
+			}
+		}
+	case "space": // what get and set are, and clear, in the namespace arg[0]
+		n := (*c).Namespace(arg[0])
+		switch arg[1] {
+		case "set":
+			return "ok", n.Set(ctx, []byte(arg[2]), []byte(arg[2]), 0)
+		case "get":
+			v, ok, err := n.Get(nil, []byte(arg[2]))
+			return fmt.Sprint(ok, " ", string(v)), err
+		}
+		return "ok", n.Clear(ctx)
 	case "hammer": // sets one key for ever, each value of one letter
 		fmt.Println("ok")
 		for i := 0; ; i++ {

@@ -138,7 +138,7 @@ func refusesWrites(t *testing.T, c *flagstone.Cache) {
 func TestReadOnly_NobodyBusy_OwnClocks(t *testing.T) {
 	dir := t.TempDir()
 	var clock testClock
-	clock.ms.Store(1000)
+	clock.pass(1000)
 	o := options(dir)
 	o.Clock = &clock
 	c := open(t, o)
@@ -147,7 +147,7 @@ func TestReadOnly_NobodyBusy_OwnClocks(t *testing.T) {
 	must(t, c.Close())
 
 	late := testClock{}
-	late.ms.Store(1000 + uint64((2*time.Hour)/time.Millisecond))
+	late.pass(1000 + uint64((2*time.Hour)/time.Millisecond))
 	o.ReadOnly, o.Clock = true, &late
 	looking := open(t, o)
 	mustMiss(t, looking, "hour")

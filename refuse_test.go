@@ -31,18 +31,43 @@ func everything(t testing.TB, c *flagstone.Cache) map[string]error {
 	ctx, k := limited(t), []byte("k")
 	errs := map[string]error{}
 	_, _, errs["Get"] = c.Get(nil, k)
-	_, _, errs["Get, missing"] = c.Get(nil, []byte("missing"))
 	_, _, errs["GetHash"] = c.GetHash(nil, 1)
 	errs["GetBatch"] = c.GetBatch(new(flagstone.Batch), [][]byte{k, []byte("missing")})
-	errs["Set"] = c.Set(ctx, k, k, time.Second)
 	errs["SetHash"] = c.SetHash(ctx, 1, k, 0)
 	_, errs["Delete"] = c.Delete(ctx, k)
 	_, errs["DeleteHash"] = c.DeleteHash(ctx, 1)
 	_, errs["Evict"] = c.Evict(ctx, 0, 1)
 	_, errs["EvictPairs"] = c.EvictPairs(ctx, 0, 1)
-	for _, err := range c.All(ctx) {
-		errs["All"] = err
+	_, errs["EvictNear"] = c.EvictNear(ctx, k, 0, 1)
+	_, errs["EvictNearHash"] = c.EvictNearHash(ctx, 1, 0, 1)
+	_, errs["EvictTag"] = c.EvictTag(ctx, 1, 1)
+	_, errs["Len"] = c.Len()
+	space := c.Namespace("never used")
+	for prefix, s := range map[string]store{"": c, "Namespace.": space} {
+		_, _, errs[prefix+"Get, missing"] = s.Get(nil, []byte("missing"))
+		_, _, errs[prefix+"GetItem, missing"] = s.GetItem(nil, []byte("missing"))
+		_, _, errs[prefix+"Peek, missing"] = s.Peek(nil, []byte("missing"))
+		_, _, errs[prefix+"TTL, missing"] = s.TTL([]byte("missing"))
+		errs[prefix+"GetBatch, missing"] = s.GetBatch(new(flagstone.Batch), [][]byte{[]byte("missing")})
+		_, errs[prefix+"Delete, missing"] = s.Delete(ctx, []byte("missing"))
+		_, errs[prefix+"Touch"] = s.Touch(ctx, k, time.Second)
+		for _, token := range []flagstone.Token{0, 1, 4} {
+			_, _, errs[fmt.Sprint(prefix, "CompareAndSwap, token ", token)] = s.CompareAndSwap(ctx, k, token, k, 0)
+		}
+		errs[prefix+"Set"] = s.Set(ctx, k, k, time.Second)
+		_, errs[prefix+"SetItem"] = s.SetItem(ctx, k, flagstone.Item{Tag: 1})
+		_, errs[prefix+"SetIfAbsent"] = s.SetIfAbsent(ctx, k, k, 0)
+		_, errs[prefix+"SetBatch"] = s.SetBatch(ctx, []flagstone.KeyItem{{Key: k}})
+		_, errs[prefix+"Increment"] = s.Increment(ctx, []byte("counter"), 1, 0, 0)
+		for _, err := range s.All(ctx) {
+			errs[prefix+"All"] = err
+		}
+		for _, err := range s.Tagged(ctx, 1) {
+			errs[prefix+"Tagged"] = err
+		}
 	}
+	errs["Namespace.Clear"] = space.Clear(ctx)
+	errs["Clear"] = c.Clear(ctx)
 	errs["Rebuild"] = c.Rebuild(ctx)
 	_, errs["Check"] = c.Check(ctx)
 	_, errs["Stats"] = c.Stats()
@@ -125,7 +150,65 @@ func TestCache_BadArguments_TypedErrorsAndNothingChanged(t *testing.T) {
 	o := options(t.TempDir())
 	o.MaxKey, o.MaxValue = 16, 100
 	c := open(t, o)
-	long := make([]byte, 101)
+	ctx, long := limited(t), make([]byte, 101)
+	space, far := c.Namespace("n"), c.Namespace(string(long[:17]))
+	tooLong := func(err error) {
+		t.Helper()
+		mustFail(t, err, flagstone.ErrKeyTooLong)
+		mustName(t, err, "17", "16")
+	}
+	for _, s := range []struct {
+		store
+		key []byte // one byte too long
+	}{{c, long[:17]}, {space, long[:16-7]}, {far, nil}} {
+		tooLong(s.Set(ctx, s.key, nil, 0))
+		_, err := s.SetItem(ctx, s.key, flagstone.Item{})
+		tooLong(err)
+		_, err = s.SetIfAbsent(ctx, s.key, nil, 0)
+		tooLong(err)
+		_, err = s.SetBatch(ctx, []flagstone.KeyItem{{}, {Key: s.key}})
+		tooLong(err)
+		_, err = s.Increment(ctx, s.key, 1, 0, 0)
+		tooLong(err)
+		// Nothing can be there.
+		var b flagstone.Batch
+		_, ok1, err1 := s.Get(nil, s.key)
+		_, ok2, err2 := s.GetItem(nil, s.key)
+		_, ok3, err3 := s.TTL(s.key)
+		ok4, err4 := s.Touch(ctx, s.key, 0)
+		ok5, err5 := s.Delete(ctx, s.key)
+		err6 := s.GetBatch(&b, [][]byte{s.key})
+		if ok1 || ok2 || ok3 || ok4 || ok5 || b.Hits() != 0 {
+			t.Fatal(ok1, ok2, ok3, ok4, ok5, b.Hits())
+		}
+		must(t, errors.Join(err1, err2, err3, err4, err5, err6))
+	}
+	for _, s := range []store{c, space} {
+		_, err := s.SetBatch(ctx, []flagstone.KeyItem{{}, {Item: flagstone.Item{Value: long}}})
+		mustFail(t, err, flagstone.ErrValueTooLong)
+		_, err = s.SetItem(ctx, nil, flagstone.Item{TTL: -1})
+		mustFail(t, err, flagstone.ErrTTL)
+		_, err = s.SetItem(ctx, nil, flagstone.Item{StaleFor: flagstone.MaxStaleFor + 1})
+		mustFail(t, err, flagstone.ErrTTL)
+		_, err = s.SetItem(ctx, nil, flagstone.Item{StaleFor: -1})
+		mustFail(t, err, flagstone.ErrTTL)
+		_, err = s.SetBatch(ctx, []flagstone.KeyItem{{}, {Item: flagstone.Item{TTL: -1}}})
+		mustFail(t, err, flagstone.ErrTTL)
+		_, err = s.SetIfAbsent(ctx, nil, nil, -1)
+		mustFail(t, err, flagstone.ErrTTL)
+		_, _, err = s.CompareAndSwap(ctx, nil, 0, nil, -1)
+		mustFail(t, err, flagstone.ErrTTL)
+		_, err = s.Increment(ctx, nil, 1, 0, -1)
+		mustFail(t, err, flagstone.ErrTTL)
+		_, err = s.Touch(ctx, nil, -1)
+		mustFail(t, err, flagstone.ErrTTL)
+		for _, token := range []flagstone.Token{0, 1, 2, 3, 4, 1<<64 - 1} {
+			if next, ok, err := s.CompareAndSwap(ctx, nil, token, nil, 0); next != 0 || ok || err != nil {
+				t.Fatal(next, ok, err)
+			}
+		}
+	}
+	must(t, c.Clear(ctx)) // of a namespace's id
 	err := c.Set(limited(t), long[:17], nil, 0)
 	mustFail(t, err, flagstone.ErrKeyTooLong)
 	mustName(t, err, "17", "16")
@@ -142,8 +225,44 @@ func TestCache_BadArguments_TypedErrorsAndNothingChanged(t *testing.T) {
 	if gone, err := c.Evict(limited(t), -time.Hour, -1); len(gone) != 0 || err != nil {
 		t.Fatal(gone, err)
 	}
-	if st, err := c.Stats(); err != nil || st.Records != 0 || st.Sets != 0 {
+	if st, err := c.Stats(); err != nil || st.Records != 0 || st.Sets != 1 {
 		t.Fatalf("%+v, %v", st, err)
+	}
+}
+
+// Where there is nothing, reading and removing makes nothing.
+func TestNamespace_ReadOrDeleteInAnEmptyOne_NothingIsMade(t *testing.T) {
+	o := options(t.TempDir())
+	o.OnFull = flagstone.Refuse
+	c := open(t, o)
+	ctx, n, k := limited(t), c.Namespace("n"), []byte("k")
+	_, _, err1 := n.Get(nil, k)
+	_, _, err2 := n.GetItem(nil, k)
+	_, err3 := n.Delete(ctx, k)
+	_, err4 := n.Touch(ctx, k, 0)
+	_, _, err5 := n.CompareAndSwap(ctx, k, 1024, k, 0)
+	must(t, errors.Join(err1, err2, err3, err4, err5, n.Clear(ctx), n.GetBatch(new(flagstone.Batch), [][]byte{k})))
+	for r, err := range n.All(ctx) {
+		t.Fatal(r, err)
+	}
+	if st, err := c.Stats(); st.Sets != 0 || st.Records != 0 || err != nil {
+		t.Fatalf("%+v, %v", st, err)
+	}
+}
+
+func TestCache_Destroyed_AllButHitsSaySo(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, options(dir))
+	must(t, c.Set(limited(t), []byte("k"), []byte("v"), 0))
+	must(t, flagstone.Destroy(limited(t), dir, name))
+	for range 2 {
+		for what, err := range everything(t, c) {
+			if what == "Get" {
+				must(t, err)
+			} else {
+				mustFail(t, fmt.Errorf("%s: %w", what, err), flagstone.ErrDestroyed)
+			}
+		}
 	}
 }
 

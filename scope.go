@@ -2,6 +2,8 @@ package flagstone
 
 import (
 	"context"
+	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/slab"
@@ -21,9 +23,9 @@ func (s *scope) Get(dst, key []byte) (value []byte, ok bool, err error) {
 	v := c.view.Load()
 	var buf [keyRoom]byte
 	for looks := 0; ; {
-		k, found, err := s.key(v, buf[:0], key)
-		if err == nil && found {
-			value, ok, err = v.slab.GetKey(dst, k)
+		id, found, err := s.id(v, buf[:0])
+		if found {
+			value, ok, err = v.slab.GetKey(dst, s.under(v, id, key))
 		}
 		if ok || err != nil || !c.stale(&v, &looks, &err) {
 			return orElse(value, dst, ok), ok, err
@@ -44,33 +46,33 @@ func orElse(value, dst []byte, ok bool) []byte {
 
 // GetItem is Get, returning what is kept with the value too.
 func (s *scope) GetItem(dst, key []byte) (it Item, ok bool, err error) {
-	return s.item(dst, key, (*slab.Slab).GetItem)
+	return s.look(dst, key, 0)
 }
 
 // Peek is Get without being a use of the record: its age and its place in the
 // order stay, and no statistics count it.
 func (s *scope) Peek(dst, key []byte) (value []byte, ok bool, err error) {
-	it, ok, err := s.item(dst, key, (*slab.Slab).Peek)
+	it, ok, err := s.look(dst, key, slab.Quiet|slab.Silent)
 	return orElse(it.Value, dst, ok), ok, err
 }
 
 // TTL returns how long key's value is still good, NoExpiry if for ever, and
 // whether there is one. It is no use of the record.
 func (s *scope) TTL(key []byte) (ttl time.Duration, ok bool, err error) {
-	it, ok, err := s.item(nil, key, func(s *slab.Slab, _ []byte, k slab.Key) (slab.Item, bool, error) { return s.Head(k) })
+	it, ok, err := s.look(nil, key, slab.Quiet|slab.Silent|slab.Bare)
 	return it.TTL, ok, err
 }
 
-// item looks a key up by one of the slab's ways.
-func (s *scope) item(dst, key []byte, get func(*slab.Slab, []byte, slab.Key) (slab.Item, bool, error)) (Item, bool, error) {
+func (s *scope) look(dst, key []byte, how slab.How) (Item, bool, error) {
 	c := s.cache
 	c.pulse.beat()
 	v := c.view.Load()
+	var buf [keyRoom]byte
 	for looks := 0; ; {
 		var it slab.Item
-		k, ok, err := s.key(v, nil, key)
-		if err == nil && ok {
-			it, ok, err = get(v.slab, dst, k)
+		id, ok, err := s.id(v, buf[:0])
+		if ok {
+			it, ok, err = v.slab.Look(dst, s.under(v, id, key), how)
 		}
 		if ok && err == nil {
 			return c.unpacked(&it), true, nil
@@ -85,15 +87,20 @@ func (s *scope) item(dst, key []byte, get func(*slab.Slab, []byte, slab.Key) (sl
 // different keys overlap, which makes a key of a batch of 16 several times
 // cheaper than a Get. Each key is answered as Get would; the batch is no
 // snapshot.
-func (s *scope) GetBatch(b *Batch, keys [][]byte) (err error) {
+func (s *scope) GetBatch(b *Batch, keys [][]byte) error {
 	c := s.cache
 	c.pulse.beat()
 	v := c.view.Load()
+	var buf [8]byte
 	for looks := 0; ; {
-		if s.name == nil {
+		id, ok, err := s.id(v, buf[:0])
+		switch {
+		case !ok:
+			b.Miss(len(keys))
+		case s.name == nil:
 			err = v.slab.GetBatch(b, keys)
-		} else {
-			err = s.batch(v, b, keys)
+		default:
+			err = v.slab.GetBatchScoped(b, id, keys)
 		}
 		if err != nil || b.Hits() == len(keys) || !c.stale(&v, &looks, &err) {
 			return err
@@ -134,24 +141,26 @@ func (s *scope) SetIfAbsent(ctx context.Context, key, value []byte, ttl time.Dur
 
 // CompareAndSwap is Set if the value under key is still the one whose token
 // GetItem or a write returned, and reports whether it stored. It returns the
-// token of the new value.
+// token of the new value, which has no tag and no StaleFor. No value has the token 0.
 func (s *scope) CompareAndSwap(ctx context.Context, key []byte, token Token, value []byte, ttl time.Duration) (Token, bool, error) {
-	if token <= Token(slab.Anyhow) {
-		return 0, false, nil // no value ever has such a token
+	want := uint64(token)
+	if want == slab.Absent || want == slab.Anyhow {
+		want = slab.Never
 	}
-	return s.put(ctx, key, &Item{Value: value, TTL: ttl}, uint64(token))
+	return s.put(ctx, key, &Item{Value: value, TTL: ttl}, want)
 }
 
 func (s *scope) put(ctx context.Context, key []byte, it *Item, want uint64) (Token, bool, error) {
-	v, k, err := s.writable(ctx, key)
-	if err != nil {
-		return 0, false, err
-	}
 	packed, err := s.cache.packed(it)
 	if err != nil {
 		return 0, false, err
 	}
-	version, stored, err := v.slab.Put(ctx, k, &packed, want)
+	var buf [keyRoom]byte
+	v, id, ok, err := s.prefix(ctx, buf[:0], want == slab.Absent || want == slab.Anyhow)
+	if !ok {
+		return 0, false, err
+	}
+	version, stored, err := v.slab.Put(ctx, s.under(v, id, key), &packed, want)
 	return Token(version), stored, err
 }
 
@@ -160,20 +169,18 @@ func (s *scope) put(ctx context.Context, key []byte, it *Item, want uint64) (Tok
 // the cache it stores none; on another error it has stored as many as it says.
 // For others the items appear one by one.
 func (s *scope) SetBatch(ctx context.Context, items []KeyItem) (stored int, err error) {
+	v, id, _, err := s.prefix(ctx, nil, true)
+	if err != nil {
+		return 0, err
+	}
 	batch := make([]slab.KeyItem, len(items))
 	for i := range items {
-		v, k, err := s.writable(ctx, items[i].Key)
-		if err != nil {
-			return 0, err
-		}
+		batch[i].Key = s.under(v, slices.Clip(id), items[i].Key)
 		if batch[i].Item, err = s.cache.packed(&items[i].Item); err != nil {
 			return 0, err
 		}
-		if batch[i].Key = k; i == len(items)-1 {
-			return v.slab.PutBatch(ctx, batch)
-		}
 	}
-	return 0, nil
+	return v.slab.PutBatch(ctx, batch)
 }
 
 // Increment adds delta, which may be negative, to the counter under key and
@@ -183,38 +190,43 @@ func (s *scope) SetBatch(ctx context.Context, items []KeyItem) (stored int, err 
 // of another length ErrNotCounter, and nothing is changed then. It waits as Set
 // does; of increments by any processes none is lost.
 func (s *scope) Increment(ctx context.Context, key []byte, delta, initial int64, ttl time.Duration) (int64, error) {
-	v, k, err := s.writable(ctx, key)
+	var counter [8]byte
+	binary.LittleEndian.PutUint64(counter[:], uint64(initial))
+	packed, err := s.cache.packed(&Item{Value: counter[:], TTL: ttl})
 	if err != nil {
 		return 0, err
 	}
-	packed, err := s.cache.packed(&Item{Value: encodeCounter(initial), TTL: ttl})
+	var buf [keyRoom]byte
+	v, id, _, err := s.prefix(ctx, buf[:0], true)
 	if err != nil {
 		return 0, err
 	}
-	return v.slab.Add(ctx, k, delta, packed)
+	return v.slab.Add(ctx, s.under(v, id, key), delta, packed)
 }
 
 // Touch gives key's value a new ttl and counts as a use of it; value and token
 // stay. It reports whether there was one. It waits as Set does.
 func (s *scope) Touch(ctx context.Context, key []byte, ttl time.Duration) (found bool, err error) {
-	v, k, err := s.writable(ctx, key)
-	if err != nil {
-		return false, err
-	}
 	expiry, err := s.cache.expiry(ttl)
 	if err != nil {
 		return false, err
 	}
-	return v.slab.Touch(ctx, k, expiry)
+	var buf [keyRoom]byte
+	v, id, ok, err := s.prefix(ctx, buf[:0], false)
+	if !ok {
+		return false, err
+	}
+	return v.slab.Touch(ctx, s.under(v, id, key), expiry)
 }
 
 // Delete removes key and reports whether it was there. Once it returned no
 // process finds it, until it is set again; who loads its value at this moment is
 // not going to store it. It waits as Set does.
 func (s *scope) Delete(ctx context.Context, key []byte) (bool, error) {
-	v, k, err := s.writable(ctx, key)
-	if err != nil {
+	var buf [keyRoom]byte
+	v, id, ok, err := s.prefix(ctx, buf[:0], false)
+	if !ok {
 		return false, err
 	}
-	return v.slab.Remove(ctx, k)
+	return v.slab.Remove(ctx, s.under(v, id, key))
 }

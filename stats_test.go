@@ -161,7 +161,7 @@ func TestStats_Evictions_ByReasonWithAges(t *testing.T) {
 	for i := 10; i < room; i++ {
 		set(i, 0)
 	}
-	clock.ms.Add(5000)
+	clock.pass(5000)
 	cache.Table().Tick()
 	for i := range 3 {
 		set(room+i, 0) // evicts 0, 1 and 2
@@ -174,7 +174,7 @@ func TestStats_Evictions_ByReasonWithAges(t *testing.T) {
 	}
 	left, err := cache.Len()
 	must(t, err)
-	clock.ms.Add(5000)
+	clock.pass(5000)
 	if hashes, err := cache.Evict(limited(t), time.Second, 1000); err != nil || len(hashes) != int(left) {
 		t.Fatal(len(hashes), left, err)
 	}

@@ -10,6 +10,7 @@ import (
 // it at a time.
 type Batch struct {
 	values []byte
+	keys   []byte // with the namespace's id before each, of one group
 	found  []span
 	hits   int
 }
@@ -40,11 +41,32 @@ const group = 16
 // up to 16 keys overlap, which makes a key of a large batch several times
 // cheaper than a Get. Each key is answered as Get would; the batch as a whole is
 // no snapshot. On an error the answers so far are in b and the others are misses.
-func (s *Slab) GetBatch(b *Batch, keys [][]byte) error { return s.getBatch(b, keys, 0) }
+func (s *Slab) GetBatch(b *Batch, keys [][]byte) (err error) {
+	defer s.leave(shm.Guard(), &err)
+	b.Miss(len(keys))
+	for from := 0; from < len(keys) && err == nil; from += group {
+		to := min(from+group, len(keys))
+		err = s.lookupGroup(b, keys[from:to], b.found[from:to], 0)
+	}
+	return err
+}
 
-// GetBatchScoped is GetBatch for keys that begin with a namespace's id.
-func (s *Slab) GetBatchScoped(b *Batch, keys [][]byte) error {
-	return s.getBatch(b, keys, layout.FlagScoped)
+// GetBatchScoped is GetBatch for the keys of a namespace, of which id is the id.
+func (s *Slab) GetBatchScoped(b *Batch, id []byte, keys [][]byte) (err error) {
+	defer s.leave(shm.Guard(), &err)
+	b.Miss(len(keys))
+	for from := 0; from < len(keys) && err == nil; from += group {
+		to := min(from+group, len(keys))
+		var scoped [group][]byte
+		b.keys = b.keys[:0]
+		for i, k := range keys[from:to] {
+			at := len(b.keys)
+			b.keys = append(append(b.keys, id...), k...)
+			scoped[i] = b.keys[at:]
+		}
+		err = s.lookupGroup(b, scoped[:to-from], b.found[from:to], layout.FlagScoped)
+	}
+	return err
 }
 
 // Miss leaves n misses in b.
@@ -53,18 +75,6 @@ func (b *Batch) Miss(n int) {
 	for range n {
 		b.found = append(b.found, span{-1, -1})
 	}
-}
-
-func (s *Slab) getBatch(b *Batch, keys [][]byte, flags uint32) (err error) {
-	defer s.leave(shm.Guard(), &err)
-	b.Miss(len(keys))
-	for from := 0; from < len(keys); from += group {
-		to := min(from+group, len(keys))
-		if err := s.lookupGroup(b, keys[from:to], b.found[from:to], flags); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // lookupGroup asks for the buckets of all keys, then for the records that their

@@ -177,7 +177,7 @@ func (s *Slab) Fill(ctx context.Context, k Key, claim uint64, it *Item) (version
 		return 0, errors.Join(err, s.Release(ctx, k, claim))
 	}
 	err = s.claimed(ctx, k, claim, func(sh *shard, f *found) error {
-		if version != 0 && sh.current(f) == version { // the second try, after a rebuild
+		if sh.isAt(f, version) { // the second try, after a rebuild
 			return nil
 		}
 		version, err = sh.replace(&k, it, f)
@@ -216,9 +216,8 @@ func (s *Slab) Fail(ctx context.Context, k Key, claim uint64, text string, until
 }
 
 // claimed runs end under the lock if the claim is there, which its version says
-// (claim.pml BREAK_FILL). In the second try, after
-// a rebuild, the lock was held all the time: the claim was there, and may have
-// ended by what the first one did.
+// (claim.pml BREAK_FILL). In the second try, after a rebuild, the lock was held all
+// the time: the claim was there, and may have ended by what the first one did.
 func (s *Slab) claimed(ctx context.Context, k Key, claim uint64, end func(*shard, *found) error) error {
 	sh := s.shardOf(k.hash)
 	begun := false

@@ -45,6 +45,7 @@ func (sh *shard) clear(first, last uint32, newest uint64, flags uint32) error {
 		if !isLive(v) || v > newest || has&flags != flags {
 			continue
 		}
+		sh.head.Cleared.Add(1)
 		hash, err := sh.hashOf(n)
 		if err == nil {
 			err = sh.discard(n, hash)
@@ -52,7 +53,6 @@ func (sh *shard) clear(first, last uint32, newest uint64, flags uint32) error {
 		if err != nil {
 			return err
 		}
-		sh.head.Cleared.Add(1)
 	}
 	return nil
 }

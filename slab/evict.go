@@ -74,15 +74,34 @@ func (s *Slab) before(cutoff uint64) sieve {
 	return sieve{cutoff: cutoff - min(cutoff, layout.ClockSlackMillis+uint64(s.geo.StampMillis))}
 }
 
-// passes reports whether the record in c falls through.
-func (v sieve) passes(c *layout.CellHeader) bool {
-	return lru.Stamp(c.Recency.Load()) < v.cutoff && (!v.byTag || c.UserTag.Load() == v.tag)
-}
-
 // candidate is a record that looked old without a lock.
 type candidate struct {
 	stamp, version uint64
 	shard, cell    uint32
+	inner          bool // a claim, or a namespace's id
+}
+
+// candidate returns what is in cell n if it passes the sieve.
+func (sh *shard) candidate(n uint32, v sieve) (c candidate, passes bool) {
+	h := sh.cell(n)
+	version, flags := h.Version.Load(), h.KeyFlags.Load()>>layout.KeyFlagsShift
+	inner := flags&(layout.FlagClaim|layout.FlagNamespace) != 0
+	stamp := sh.lastUse(h)
+	if !isLive(version) || stamp >= v.cutoff || v.byTag && (inner || h.UserTag.Load() != v.tag) {
+		return c, false
+	}
+	return candidate{stamp, version, sh.number, n, inner}, true
+}
+
+// lastUse returns the stamp by which a record is as old. A namespace's id is used
+// with each of its records, but its stamp may lie behind theirs by the grain and the
+// clock's slack. With those it is never older, and outlasts them.
+func (sh *shard) lastUse(c *layout.CellHeader) uint64 {
+	stamp := lru.Stamp(c.Recency.Load())
+	if c.KeyFlags.Load()>>layout.KeyFlagsShift&layout.FlagNamespace != 0 {
+		stamp += sh.grain + layout.ClockSlackMillis
+	}
+	return stamp
 }
 
 const (
@@ -128,15 +147,17 @@ func (s *Slab) evict(ctx context.Context, v sieve, limit int, values bool) (out 
 	return out, nil
 }
 
-// evictBucket evicts from the chain of one bucket.
+// evictBucket evicts from the chain of one bucket. It leaves the library's own
+// records to evict, which knows what they must outlast.
 func (s *Slab) evictBucket(ctx context.Context, hash uint64, v sieve, limit int) (out []Pair, err error) {
 	sh := s.shardOf(hash)
 	err = s.update(ctx, sh, func() error {
 		var old []candidate
 		err := sh.slots(hash, func(p place) bool {
-			if n := uint32(p.word()); sh.isCell(n) && isLive(sh.cell(n).Version.Load()) && v.passes(sh.cell(n)) {
-				c := sh.cell(n)
-				old = append(old, candidate{lru.Stamp(c.Recency.Load()), c.Version.Load(), sh.number, n})
+			if n := uint32(p.word()); sh.isCell(n) {
+				if c, ok := sh.candidate(n, v); ok && !c.inner {
+					old = append(old, c)
+				}
 			}
 			return true
 		})
@@ -165,27 +186,42 @@ func (s *Slab) oldest(v sieve, limit int) (old []candidate, err error) {
 	}
 	// Twice as many as wanted are gathered before the younger half goes.
 	limit = min(limit, math.MaxInt32)
+	counted := 0
 	for i := range s.shards {
 		sh := &s.shards[i]
 		top := min(sh.head.Bump.Load(), s.geo.Cells)
 		for n := uint32(1); n <= top; n++ {
-			c := sh.cell(n)
-			version := c.Version.Load()
-			if !isLive(version) || !v.passes(c) {
+			c, ok := sh.candidate(n, v)
+			if !ok {
 				continue
 			}
-			old = append(old, candidate{lru.Stamp(c.Recency.Load()), version, sh.number, n})
-			if len(old) >= max(2*limit, 1024) {
-				slices.SortFunc(old, older)
-				old = old[:min(limit, len(old))]
-				if len(old) == limit {
-					v.cutoff = min(v.cutoff, old[limit-1].stamp+1)
-				}
+			old = append(old, c)
+			if !c.inner {
+				counted++
+			}
+			if counted >= max(2*limit, 1024) {
+				old = first(old, limit)
+				counted = limit
+				v.cutoff = min(v.cutoff, old[len(old)-1].stamp+1)
 			}
 		}
 	}
+	return first(old, limit), nil
+}
+
+// first returns the oldest limit records, and the library's own that are older:
+// those do not count.
+func first(old []candidate, limit int) []candidate {
 	slices.SortFunc(old, older)
-	return old[:min(limit, len(old))], nil
+	for i := range old {
+		if old[i].inner {
+			continue
+		}
+		if limit--; limit == 0 {
+			return old[:i+1]
+		}
+	}
+	return old
 }
 
 // evictOne removes a candidate unless it was used, changed or removed meanwhile;
@@ -194,7 +230,7 @@ func (s *Slab) oldest(v sieve, limit int) (old []candidate, err error) {
 func (sh *shard) evictOne(want candidate, v sieve, values bool, out *[]Pair) error {
 	c := sh.cell(want.cell)
 	recency := c.Recency.Load()
-	if c.Version.Load() != want.version || !v.byTag && lru.Stamp(recency) != want.stamp {
+	if c.Version.Load() != want.version || !v.byTag && sh.lastUse(c) != want.stamp {
 		return nil
 	}
 	keyLen, valueLen, flags, ok := sh.lengths(c)
@@ -207,8 +243,7 @@ func (sh *shard) evictOne(want candidate, v sieve, values bool, out *[]Pair) err
 	}
 	hash := sh.slab.rehash(k, flags)
 	pair := Pair{LastUse: want.stamp}
-	var inner bool
-	pair.Name, inner = nameOf(k, flags, hash)
+	pair.Name, _ = nameOf(k, flags, hash)
 	if values {
 		if pair.Value, ok = sh.appendBytes(nil, want.cell, want.version, keyLen, valueLen); !ok {
 			return sh.brokenf("chain of cell %d", want.cell)
@@ -227,7 +262,7 @@ func (sh *shard) evictOne(want candidate, v sieve, values bool, out *[]Pair) err
 			return nil
 		}
 	}
-	if !inner {
+	if !want.inner {
 		*out = append(*out, pair)
 	}
 	counter.Add(1)

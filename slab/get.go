@@ -21,13 +21,21 @@ const (
 // patience bounds how often a lookup looks again because something moved.
 const patience = 64
 
-// look is how a lookup is done, and what it finds beside the value.
+// How says what kind of lookup Look is.
+type How uint8
+
+// What lookups may be.
+const (
+	Quiet  How = 1 << iota // no use of the record
+	Silent                 // not counted
+	Bare                   // without the value
+	stale                  // of expired values too that may still be served
+)
+
+// look is a lookup and what it finds beside the value.
 type look struct {
-	quiet   bool // is no use of the record
-	silent  bool // is not counted
-	bare    bool // leaves the value out
-	stale   bool // takes an expired value that may still be served
-	expired bool // found such a one
+	How
+	expired bool // stale: the value has expired
 	tag     uint32
 	expiry  uint64 // as in CellHeader.Expiry
 	version uint64
@@ -61,6 +69,12 @@ func (s *Slab) GetKey(dst []byte, k Key) (value []byte, ok bool, err error) {
 
 // GetSlowly is GetKey without a Glance before.
 func (s *Slab) GetSlowly(dst []byte, k Key) (value []byte, ok bool, err error) {
+	if len(dst) == cap(dst) { // like nil: it was too small for a glance
+		var room [256]byte
+		if n := s.Glance(room[:0], k); n >= 0 {
+			return append(dst, room[:n]...), true, nil
+		}
+	}
 	return s.get(dst, k, &look{})
 }
 
@@ -70,38 +84,25 @@ func (s *Slab) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err erro
 	return s.GetKey(dst, s.HashKey(hash, &buf))
 }
 
-// GetItem is Get, returning what is kept with the value too.
-func (s *Slab) GetItem(dst []byte, k Key) (it Item, ok bool, err error) {
-	var l look
+// Look is Get, returning what is kept with the value too.
+func (s *Slab) Look(dst []byte, k Key, how How) (it Item, ok bool, err error) {
+	l := look{How: how}
 	value, ok, err := s.get(dst, k, &l)
 	return l.item(value), ok, err
 }
 
-// Peek is GetItem without being a use of the record, nor counted.
+// Peek looks without being a use of the record, and is not counted.
 func (s *Slab) Peek(dst []byte, k Key) (it Item, ok bool, err error) {
-	l := look{quiet: true, silent: true}
-	value, ok, err := s.get(dst, k, &l)
-	return l.item(value), ok, err
+	return s.Look(dst, k, Quiet|Silent)
 }
 
-// Use is GetItem without counting as a lookup.
-func (s *Slab) Use(dst []byte, k Key) (it Item, ok bool, err error) {
-	l := look{silent: true}
-	value, ok, err := s.get(dst, k, &l)
-	return l.item(value), ok, err
-}
+// Use looks without being counted.
+func (s *Slab) Use(dst []byte, k Key) (it Item, ok bool, err error) { return s.Look(dst, k, Silent) }
 
-// Head is Peek without the value.
-func (s *Slab) Head(k Key) (it Item, ok bool, err error) {
-	l := look{quiet: true, silent: true, bare: true}
-	_, ok, err = s.get(nil, k, &l)
-	return l.item(nil), ok, err
-}
-
-// GetStale is Use of the value, but where the value has expired and may still be served while
-// a loader is at work, it returns it, with stale set.
-func (s *Slab) GetStale(dst []byte, k Key) (value []byte, ok, stale bool, err error) {
-	l := look{stale: true, silent: true}
+// GetStale is Use of the value, but where the value has expired and may still be
+// served while a loader is at work, it returns it, and old is set.
+func (s *Slab) GetStale(dst []byte, k Key) (value []byte, ok, old bool, err error) {
+	l := look{How: stale | Silent}
 	value, ok, err = s.get(dst, k, &l)
 	return value, ok, l.expired, err
 }
@@ -126,9 +127,10 @@ func (s *Slab) lookup(dst []byte, k *Key, l *look) (value []byte, ok bool, err e
 	}
 	switch {
 	case err != nil:
-	case found == miss && !l.silent:
+	case l.How&Silent != 0:
+	case found == miss:
 		shm.Increment(&sh.misses)
-	case found == hit && !l.silent && !l.expired:
+	case found == hit:
 		shm.Increment(&sh.hits)
 	}
 	return value, found == hit && err == nil, err
@@ -157,7 +159,7 @@ again:
 			version := c.Version.Load() // pairs with fill (even) and release (odd)
 			if isLive(version) && c.KeyFlags.Load() == k.word() && sh.hasKey(n, version, k) {
 				seen, expiry, tag, out, whole := c.Recency.Load(), c.Expiry.Load(), c.UserTag.Load(), dst, true
-				if !l.bare {
+				if l.How&Bare == 0 {
 					out, whole = sh.value(dst, n, version, uint64(len(k.bytes)), uint64(c.ValueLength.Load()))
 				}
 				// A hit: same version (read.pml BREAK_FREE), same slot (BREAK_HIT), no
@@ -166,11 +168,11 @@ again:
 					if sh.head.Epoch.Load() != epoch {
 						goto moved
 					}
-					if l.expired = sh.expired(expiry); l.expired && !(l.stale && sh.servable(expiry)) {
+					if l.expired = sh.expired(expiry); l.expired && !(l.How&stale != 0 && sh.servable(expiry)) {
 						return dst, miss
 					}
 					l.expiry, l.tag, l.version = expiry, tag, version
-					if l.quiet {
+					if l.How&Quiet != 0 {
 						return out, hit
 					}
 					lru.Touch(c, seen, sh.now.Load(), sh.grain, sh.raise)

@@ -17,7 +17,8 @@ import (
 
 // tolerable reports whether an error is one that damage may cause.
 func tolerable(err error) bool {
-	return (err == nil || errors.Is(err, ErrBusy) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) || errors.Is(err, ErrLost) || errors.Is(err, ErrReadOnly)) &&
+	return (err == nil || errors.Is(err, ErrBusy) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) || errors.Is(err, ErrLost) ||
+		errors.Is(err, ErrReadOnly) || errors.Is(err, ErrNotCounter) || errors.Is(err, ErrOverflow)) &&
 		!errors.Is(err, shm.ErrBounds)
 }
 
@@ -32,7 +33,38 @@ func everything(ctx context.Context, s *Slab, random *rand.Rand) error {
 	err5 := s.SetHash(ctx, k, make([]byte, k*6), 0)
 	_, _, err6 := s.GetHash(nil, k)
 	errs := []error{err1, err2, err3, err4, err5, err6}
-	switch random.IntN(10) {
+	id, it := s.Key(key16(k)), Item{Value: make([]byte, random.IntN(10)), Tag: uint32(k % 3)}
+	switch random.IntN(12) {
+	case 0:
+		_, _, err := s.Put(ctx, id, &it, Absent)
+		errs = append(errs, err)
+	case 1:
+		old, _, err := s.Look(nil, id, 0)
+		errs = append(errs, err)
+		_, _, err = s.Put(ctx, id, &it, old.Version)
+		errs = append(errs, err)
+	case 2:
+		_, err := s.Add(ctx, id, 1, Item{Value: make([]byte, 8)})
+		errs = append(errs, err)
+	case 3:
+		_, err := s.Touch(ctx, id, 0)
+		errs = append(errs, err)
+	case 4:
+		_, err := s.PutBatch(ctx, []KeyItem{{id, it}, {s.Key(nil), it}})
+		errs = append(errs, err)
+	case 5:
+		_, err := s.Keep(ctx, nil, s.NamespaceKey(nil), &Item{Value: make([]byte, 8)})
+		errs = append(errs, err)
+	case 6:
+		_, err := s.EvictTag(ctx, 1, 2)
+		errs = append(errs, err)
+	case 7:
+		_, err := s.EvictNear(ctx, id, s.domain.Now.Load(), 2)
+		errs = append(errs, err)
+	}
+	switch random.IntN(11) {
+	case 7:
+		errs = append(errs, s.Clear(ctx))
 	case 0:
 		_, err := s.EvictPairs(ctx, s.domain.Now.Load(), 3)
 		errs = append(errs, err)

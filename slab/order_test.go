@@ -2,7 +2,6 @@ package slab
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -124,12 +123,10 @@ func (o *modelOrder) victim(keep *modelRecord) *modelRecord {
 	}
 }
 
-// rebuild sorts each queue by last use.
-func (o *modelOrder) rebuild() {
+// rebuild sorts each queue, the oldest last.
+func (o *modelOrder) rebuild(byAge func(a, b *modelRecord) int) {
 	for _, q := range [][]*modelRecord{o.main, o.small} {
-		slices.SortFunc(q, func(a, b *modelRecord) int {
-			return cmp.Or(cmp.Compare(b.stamp, a.stamp), cmp.Compare(b.seq, a.seq))
-		})
+		slices.SortFunc(q, func(a, b *modelRecord) int { return byAge(b, a) })
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/zeebo/xxh3"
+
+	"github.com/flagstone-shm/flagstone/internal/shm"
 )
 
 // effort is how many operations a stress test does; FLAGSTONE_LONG=1 makes them longer.
@@ -426,4 +428,39 @@ func TestClose_WhileOperationsRun_ClosedAndNothingElse(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A rebuild empties the index while a scan is in the middle of a chain.
+func TestRace_RebuildsWhileAScanReadsLongChains_NothingIsLeftOut(t *testing.T) {
+	rebuilder, scanner := twoHandles(t, Options{Entries: 1000, Shards: 1, MaxValue: 1000})
+	const stay = 40
+	for i := range uint64(stay) {
+		must(t, rebuilder.SetHash(bg, rebuilder.place(i<<40), make([]byte, 1000), 0))
+	}
+	done := make(chan struct{})
+	var rebuilds sync.WaitGroup
+	rebuilds.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				if err := rebuilder.Rebuild(bg); err != nil {
+					t.Error(err)
+				}
+				for range 5000 { // long enough for the scan to begin
+					shm.Pause()
+				}
+			}
+		}
+	})
+	for range effort(200) {
+		seen := 0
+		if err := scanner.Scan(bg, func(Record) bool { seen++; return true }); err != nil || seen != stay {
+			t.Errorf("%d of %d, %v", seen, stay, err)
+			break
+		}
+	}
+	close(done)
+	rebuilds.Wait()
 }

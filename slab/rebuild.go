@@ -8,7 +8,6 @@ import (
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
-	"github.com/flagstone-shm/flagstone/lru"
 )
 
 // Rebuild makes index, order, free list and counts of every shard anew from the
@@ -142,7 +141,7 @@ func (sh *shard) survivor(n uint32, version uint64, used []bool) (r survivor, ok
 		return r, false
 	}
 	r = survivor{
-		version: version, stamp: lru.Stamp(c.Recency.Load()), flags: flags, cell: n,
+		version: version, stamp: sh.lastUse(c), flags: flags, cell: n,
 		cells: uint32(sh.slab.geo.cellsFor(keyLen + valueLen)), bytes: keyLen + valueLen,
 	}
 	used[n] = true

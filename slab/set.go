@@ -26,10 +26,11 @@ func (it *Item) expiry() uint64 {
 }
 
 // What Put may ask of the record that is there; any other number is the version
-// that it must have.
+// that it must have. Versions are even, so no record ever has Anyhow or Never.
 const (
 	Absent uint64 = 0 // there is none, or it has expired
-	Anyhow uint64 = 1 // nothing; no record ever has this version
+	Anyhow uint64 = 1 // nothing
+	Never  uint64 = 3 // the impossible
 )
 
 // Put stores the item under the key, in place of any earlier one, if the record
@@ -50,9 +51,8 @@ func (s *Slab) Put(ctx context.Context, k Key, it *Item, want uint64) (version u
 		if err != nil {
 			return err
 		}
-		now := sh.current(&f)
 		// The second try, after a rebuild, may find what the first one wrote.
-		if stored = version != 0 && now == version; stored || want != Anyhow && want != now {
+		if stored = sh.isAt(&f, version); stored || want != Anyhow && want != sh.current(&f) {
 			return nil
 		}
 		version, err = sh.replace(&k, it, &f)
@@ -88,6 +88,9 @@ func (s *Slab) Add(ctx context.Context, k Key, delta int64, it Item) (sum int64,
 	if err := s.fits(&k, &it); err != nil {
 		return 0, err
 	}
+	if len(it.Value) != 8 {
+		return 0, fmt.Errorf("%w: %d bytes to begin with", ErrNotCounter, len(it.Value))
+	}
 	var buf [8]byte
 	var version uint64
 	sh := s.shardOf(k.hash)
@@ -96,22 +99,20 @@ func (s *Slab) Add(ctx context.Context, k Key, delta int64, it Item) (sum int64,
 		if err != nil {
 			return err
 		}
-		now := sh.current(&f)
-		if version != 0 && now == version { // the second try, after a rebuild
+		if sh.isAt(&f, version) { // the second try, after a rebuild
 			return nil
 		}
 		next := it
-		if now != Absent {
+		if sh.current(&f) != Absent {
 			c := sh.cell(f.cell)
-			old, ok := sh.appendBytes(buf[:0], f.cell, now, uint64(len(k.bytes)), min(uint64(c.ValueLength.Load()), 9))
-			if !ok {
-				return sh.brokenf("chain of cell %d", f.cell)
+			if n := c.ValueLength.Load(); n != 8 {
+				return fmt.Errorf("%w: %d bytes", ErrNotCounter, n)
 			}
 			packed := c.Expiry.Load()
-			next = Item{Value: old, Expiry: packed & layout.ExpiryMask, Stale: uint16(packed >> layout.ExpiryStaleShift), Tag: c.UserTag.Load()}
-		}
-		if len(next.Value) != 8 {
-			return fmt.Errorf("%w: %d bytes", ErrNotCounter, len(next.Value))
+			next = Item{Expiry: packed & layout.ExpiryMask, Stale: uint16(packed >> layout.ExpiryStaleShift), Tag: c.UserTag.Load()}
+			if next.Value, err = sh.valueOf(buf[:0], &k, f.cell); err != nil {
+				return err
+			}
 		}
 		n := int64(binary.LittleEndian.Uint64(next.Value))
 		if delta > 0 && n > math.MaxInt64-delta || delta < 0 && n < math.MinInt64-delta {
@@ -125,15 +126,44 @@ func (s *Slab) Add(ctx context.Context, k Key, delta int64, it Item) (sum int64,
 	return sum, err
 }
 
+// Keep appends the value under the key to dst, if it has the length of the item's;
+// otherwise it stores the item first. It waits as Put does.
+func (s *Slab) Keep(ctx context.Context, dst []byte, k Key, it *Item) (value []byte, err error) {
+	if err := s.fits(&k, it); err != nil {
+		return dst, err
+	}
+	sh := s.shardOf(k.hash)
+	err = s.update(ctx, sh, func() error {
+		f, err := sh.find(&k)
+		if err != nil {
+			return err
+		}
+		if sh.current(&f) != Absent && uint64(sh.cell(f.cell).ValueLength.Load()) == uint64(len(it.Value)) {
+			value, err = sh.valueOf(dst, &k, f.cell)
+			return err
+		}
+		_, err = sh.replace(&k, it, &f)
+		value = append(dst, it.Value...)
+		return err
+	})
+	if err != nil {
+		return dst, err
+	}
+	return value, nil
+}
+
 // Touch gives the record a new expiry, as in Item, and counts as a use of it; the
-// value and its version stay. It reports whether there was one, not expired. It waits as
-// Put does.
+// value and its version stay. It reports whether there was one, not expired. It
+// waits as Put does.
 func (s *Slab) Touch(ctx context.Context, k Key, expiry uint64) (found bool, err error) {
 	if len(k.bytes) > int(s.geo.MaxKey) {
 		return false, s.usable()
 	}
 	sh := s.shardOf(k.hash)
 	err = s.update(ctx, sh, func() error {
+		if found { // the second try, after a rebuild, which made the order of stamps
+			return nil
+		}
 		f, err := sh.find(&k)
 		if err != nil {
 			return err
@@ -207,6 +237,25 @@ func (sh *shard) current(f *found) uint64 {
 		return Absent
 	}
 	return c.Version.Load()
+}
+
+// isAt reports whether the record found has the version, expired or not.
+func (sh *shard) isAt(f *found, version uint64) bool {
+	return f.cell != 0 && version != 0 && sh.cell(f.cell).Version.Load() == version
+}
+
+// valueOf appends the value of k's record in a cell to dst, under the lock.
+func (sh *shard) valueOf(dst []byte, k *Key, cell uint32) ([]byte, error) {
+	c := sh.cell(cell)
+	_, n, _, ok := sh.lengths(c)
+	if !ok {
+		return dst, sh.brokenf("lengths of cell %d", cell)
+	}
+	value, ok := sh.appendBytes(dst, cell, c.Version.Load(), uint64(len(k.bytes)), n)
+	if !ok {
+		return dst, sh.brokenf("chain of cell %d", cell)
+	}
+	return value, nil
 }
 
 // endClaim takes back the claim on a key, if there is one.

@@ -20,6 +20,9 @@ const writesPerLock = 64
 // begins with none that does not fit the slab; on another error some are stored,
 // as many as it says.
 func (s *Slab) PutBatch(ctx context.Context, items []KeyItem) (stored int, err error) {
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
 	order := make([]int, len(items))
 	for i := range items {
 		order[i] = i

@@ -79,7 +79,7 @@ func (s *Slab) Counters() (c Counters) {
 	return c
 }
 
-// Len returns the number of records held, expired ones and claims included. One
+// Len returns the number of records held, expired ones, claims and ids included. One
 // load per shard.
 func (s *Slab) Len() (n uint64, err error) {
 	defer s.leave(shm.Guard(), &err)

@@ -46,6 +46,7 @@ type keyspace interface {
 	Touch(ctx context.Context, key []byte, ttl time.Duration) (bool, error)
 	Delete(ctx context.Context, key []byte) (bool, error)
 	All(ctx context.Context) iter.Seq2[flagstone.Record, error]
+	Tagged(ctx context.Context, tag uint32) iter.Seq2[flagstone.Record, error]
 }
 
 // in returns the cache, or its namespace of that name.

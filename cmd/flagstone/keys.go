@@ -13,14 +13,13 @@ import (
 
 // listedKeyJSON is a record of keys, one line each.
 type listedKeyJSON struct {
-	Key    *blob  `json:"key,omitempty"`   // unless it was stored by hash
-	Hash   hex    `json:"hash"`            // of the key, or the application's
-	ByHash bool   `json:"by_hash"`         //
-	Scope  *hex   `json:"scope,omitempty"` // id of its namespace, if it is in one
-	Bytes  int    `json:"bytes"`           // of the value
-	TTL    int64  `json:"ttl_ms"`          // 0: never expires
-	Tag    uint32 `json:"tag,omitempty"`   //
-	Idle   int64  `json:"idle_ms"`         // since its last use
+	Key    *blob  `json:"key,omitempty"` // unless it was stored by hash
+	Hash   hex    `json:"hash"`          // of the key, or the application's
+	ByHash bool   `json:"by_hash"`       //
+	Bytes  int    `json:"bytes"`         // of the value
+	TTL    int64  `json:"ttl_ms"`        // 0: never expires
+	Tag    uint32 `json:"tag,omitempty"` //
+	Idle   int64  `json:"idle_ms"`       // since its last use
 }
 
 func (a *app) keysCommand() *cobra.Command {
@@ -31,8 +30,7 @@ func (a *app) keysCommand() *cobra.Command {
 		Long: `Prints a line for each record that has not expired: key, bytes of the value, time to
 live, tag, time since its last use. It locks nothing for long and is no use of the
 records. Every record is seen that is there all the time, and some of those that
-come and go. Records in namespaces are seen with --namespace, or with --tag, which
-looks everywhere.`,
+come and go. Records in a namespace are seen with --namespace.`,
 		Example: `  flagstone keys sessions
   flagstone keys pages --tag 7
   flagstone keys pages --namespace en --json | jq -r .key.text`,
@@ -40,9 +38,10 @@ looks everywhere.`,
 			out := bufio.NewWriter(a.out)
 			a.out = out
 			err := a.use(cmd.Context(), args[0], func(_ context.Context, c *flagstone.Cache) error {
-				all := in(c, namespace).All(cmd.Context())
+				space := in(c, namespace)
+				all := space.All(cmd.Context())
 				if cmd.Flags().Changed("tag") {
-					all = c.Tagged(cmd.Context(), tag)
+					all = space.Tagged(cmd.Context(), tag)
 				}
 				for r, err := range all {
 					if err == nil {
@@ -58,8 +57,7 @@ looks everywhere.`,
 		},
 	}
 	addNamespace(cmd, &namespace)
-	cmd.Flags().Uint32Var(&tag, "tag", 0, "only records with this tag, those of namespaces too; 0 are those without")
-	cmd.MarkFlagsMutuallyExclusive("namespace", "tag")
+	cmd.Flags().Uint32Var(&tag, "tag", 0, "only records with this tag; 0 are those without")
 	return cmd
 }
 
@@ -71,10 +69,6 @@ func (a *app) showKey(r flagstone.Record) error {
 	if !r.ByHash {
 		out.Key = newBlob(r.Key)
 		name = plain(string(r.Key))
-	}
-	if r.Scope != 0 {
-		scope := hex(r.Scope)
-		out.Scope = &scope
 	}
 	return a.line(out, fmt.Sprintf("%s\t%d\t%s\t%d\t%v", name, out.Bytes, forever(r.TTL), r.Tag, r.Idle))
 }
