@@ -68,6 +68,9 @@ func (c *Cache) deadline(timeout time.Duration) uint64 {
 // makes the value old. After any other error but ErrBusy the claim has ended too.
 // It waits as Set does.
 func (c *Claim) Fill(ctx context.Context, it Item) (Token, error) {
+	if _, err := c.cache.fresh(); err != nil { // nobody would find it in a destroyed cache
+		return 0, err
+	}
 	packed, err := c.cache.packed(&it)
 	if err != nil {
 		return 0, errors.Join(err, c.slab.Release(ctx, c.key, c.version))
@@ -82,6 +85,9 @@ func (c *Claim) Fill(ctx context.Context, it Item) (Token, error) {
 // negativeTTL is negative: then the claim ends as if there were no cause. It waits
 // as Set does.
 func (c *Claim) Abandon(ctx context.Context, cause error, negativeTTL time.Duration) error {
+	if _, err := c.cache.fresh(); err != nil {
+		return err
+	}
 	if cause == nil {
 		return c.slab.Release(ctx, c.key, c.version)
 	}

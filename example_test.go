@@ -489,3 +489,17 @@ func ExampleCache_Table() {
 	}
 	// Output: true 8
 }
+
+func ExampleCache_SwapItem() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	_, err := cache.SetItem(ctx, []byte("page"), flagstone.Item{Value: []byte("1"), Tag: 7})
+	check(err)
+	it, _, err := cache.GetItem(nil, []byte("page"))
+	check(err)
+	it.Value = append(it.Value, '2') // tag, time to live and token stay
+	_, swapped, err := cache.SwapItem(ctx, []byte("page"), it)
+	removed, _ := cache.EvictTag(ctx, 7, 10)
+	fmt.Println(swapped, err, len(removed))
+	// Output: true <nil> 1
+}

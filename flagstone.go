@@ -49,7 +49,7 @@ const (
 )
 
 // Options say where a cache is and, for whoever makes it, how large. The zero
-// value is a cache of 64 MiB in /dev/shm that this user's processes share. Who
+// value is a cache of 32 MiB in /dev/shm that this user's processes share. Who
 // attaches gets what there is; see Cache.Differences.
 type Options struct {
 	// Dir is the directory of the domain, on memory or disk of this host.
@@ -78,7 +78,7 @@ type Options struct {
 	ReadOnly bool
 
 	// Size is the size of the slab's file in bytes. It is reserved at once.
-	// Default: 64 MiB.
+	// Default: 32 MiB, as a /dev/shm in a container often has 64.
 	Size uint64
 	// Entries, instead of Size, is how many records of one cell must fit before
 	// the first eviction, or refusal.
@@ -171,6 +171,9 @@ type Difference struct {
 // others could tamper with; ErrUnsupported on other systems than Linux, unless it
 // is Private. It touches no page of the slab but the header.
 func Open(ctx context.Context, name string, o Options) (*Cache, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
 	geometry, err := slab.Plan(o.slab())
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
@@ -189,6 +192,17 @@ func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	c.differences = o.differences(geometry, c.view.Load().slab.Geometry(), c.table.Geometry().Regions)
 	c.pulse.start(c)
 	return c, nil
+}
+
+// check refuses what slab.Plan and table.Open do not see.
+func (o Options) check() error {
+	if p := orDefault(o.Precision, DefaultPrecision); p < time.Millisecond || p > time.Hour || p%time.Millisecond != 0 {
+		return fmt.Errorf("%w: Precision %v: need whole milliseconds up to an hour", ErrOptions, p)
+	}
+	if o.LoadTimeout < 0 {
+		return fmt.Errorf("%w: LoadTimeout %v", ErrOptions, o.LoadTimeout)
+	}
+	return nil
 }
 
 // open returns a cache with its host and without a view.

@@ -32,7 +32,7 @@ type Item struct {
 	// NegativeTTL, beside a Loader's error, is how long all who miss the key get
 	// that error instead of trying themselves.
 	NegativeTTL time.Duration
-	// Token is set by GetItem, for CompareAndSwap.
+	// Token is set by GetItem. SwapItem asks for it; other writes ignore it.
 	Token Token
 }
 

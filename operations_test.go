@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/flagstone-shm/flagstone"
 )
 
 // What operations promise when several processes use them at once.
@@ -253,5 +256,58 @@ func TestEvict_LimitOne_NamespaceKeepsTheOthers(t *testing.T) {
 	}
 	if left, err := cache.Len(); left != 0 || err != nil { // the id went too, in the end
 		t.Fatal(left, err)
+	}
+}
+
+func TestSwapItem_TokenOrAbsent_StoresWithAllOfTheItem(t *testing.T) {
+	c := open(t, options(t.TempDir()))
+	ctx, k := limited(t), []byte("k")
+	first, stored, err := c.SwapItem(ctx, k, flagstone.Item{Value: []byte("1"), Tag: 7, StaleFor: time.Second})
+	if err != nil || !stored {
+		t.Fatal(stored, err)
+	}
+	if _, stored, err := c.SwapItem(ctx, k, flagstone.Item{}); stored || err != nil {
+		t.Fatal("stored where there was a value", err)
+	}
+	for _, token := range []flagstone.Token{1, 3, first + 4} {
+		if _, stored, err := c.SwapItem(ctx, k, flagstone.Item{Token: token}); stored || err != nil {
+			t.Fatal("stored for a token that no value has", token, err)
+		}
+	}
+	it, _, err := c.GetItem(nil, k)
+	must(t, err)
+	second, stored, err := c.SwapItem(ctx, k, it)
+	if err != nil || !stored || second == first {
+		t.Fatal(second, stored, err)
+	}
+	if it, _, err := c.GetItem(nil, k); err != nil || it.Token != second || it.Tag != 7 || it.StaleFor != time.Second {
+		t.Fatalf("%+v, %v", it, err)
+	}
+}
+
+func TestClaim_CacheDestroyed_NothingIsFilled(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, options(dir))
+	one, err := c.Claim(limited(t), []byte("one"), time.Minute)
+	must(t, err)
+	two, err := c.Claim(limited(t), []byte("two"), time.Minute)
+	must(t, err)
+	must(t, flagstone.Destroy(limited(t), dir, name))
+	_, err = one.Fill(limited(t), flagstone.Item{})
+	mustFail(t, err, flagstone.ErrDestroyed)
+	mustFail(t, two.Abandon(limited(t), nil, 0), flagstone.ErrDestroyed)
+}
+
+func TestOpen_OptionsOutOfRange_ErrOptions(t *testing.T) {
+	for _, o := range []flagstone.Options{
+		{Precision: -time.Second},
+		{Precision: 500 * time.Microsecond},
+		{Precision: 1500 * time.Microsecond},
+		{Precision: time.Hour + time.Millisecond},
+		{LoadTimeout: -1},
+	} {
+		o.Dir = t.TempDir()
+		_, err := flagstone.Open(limited(t), name, o)
+		mustFail(t, err, flagstone.ErrOptions)
 	}
 }

@@ -133,7 +133,7 @@ func (s *scope) SetItem(ctx context.Context, key []byte, it Item) (Token, error)
 }
 
 // SetIfAbsent is Set if there is no value under key, or an expired one, and
-// reports whether it stored.
+// reports whether it stored. With a tag or StaleFor it is SwapItem.
 func (s *scope) SetIfAbsent(ctx context.Context, key, value []byte, ttl time.Duration) (stored bool, err error) {
 	_, stored, err = s.put(ctx, key, &Item{Value: value, TTL: ttl}, slab.Absent)
 	return stored, err
@@ -141,13 +141,24 @@ func (s *scope) SetIfAbsent(ctx context.Context, key, value []byte, ttl time.Dur
 
 // CompareAndSwap is Set if the value under key is still the one whose token
 // GetItem or a write returned, and reports whether it stored. It returns the
-// token of the new value, which has no tag and no StaleFor. No value has the token 0.
+// token of the new value, which has no tag and no StaleFor: to keep those too there
+// is SwapItem. No value has the token 0.
 func (s *scope) CompareAndSwap(ctx context.Context, key []byte, token Token, value []byte, ttl time.Duration) (Token, bool, error) {
-	want := uint64(token)
-	if want == slab.Absent || want == slab.Anyhow {
+	if token == 0 {
+		token = Token(slab.Never)
+	}
+	return s.SwapItem(ctx, key, Item{Value: value, TTL: ttl, Token: token})
+}
+
+// SwapItem is SetItem if the value under key is still the one with the item's
+// token, which GetItem returned, or if there is none and the token is 0. It reports
+// whether it stored, and the token of the new value.
+func (s *scope) SwapItem(ctx context.Context, key []byte, it Item) (Token, bool, error) {
+	want := uint64(it.Token)
+	if want == slab.Anyhow {
 		want = slab.Never
 	}
-	return s.put(ctx, key, &Item{Value: value, TTL: ttl}, want)
+	return s.put(ctx, key, &it, want)
 }
 
 func (s *scope) put(ctx context.Context, key []byte, it *Item, want uint64) (Token, bool, error) {

@@ -37,7 +37,7 @@ const (
 // Options say how large a slab is to be. The zero value of each field is a
 // default. They count only when a slab is made.
 type Options struct {
-	Size     uint64 // bytes of the file at most; 64 MiB if Entries is 0 too
+	Size     uint64 // bytes of the file at most; 32 MiB if Entries is 0 too
 	Entries  uint64 // instead of Size: records of one cell that must fit
 	CellSize int    // bytes, a multiple of 64; 128, of which 80 are for key and value
 	MaxKey   int    // longest key in bytes; 1,024
@@ -52,7 +52,7 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	DefaultSize     = 64 << 20
+	DefaultSize     = 32 << 20 // a /dev/shm in a container often has 64 MiB
 	DefaultMaxKey   = 1 << 10
 	DefaultMaxValue = 64 << 10
 )
