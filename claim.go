@@ -14,6 +14,7 @@ import (
 // Claim is the right to compute a key's value, for one process of the host at a
 // time. Others that want the value wait for Fill or Abandon; if this process dies
 // or is late the next one takes the claim over. GetOrLoad does all that by itself.
+// All methods may be called concurrently; the first one ends the claim.
 type Claim struct {
 	cache   *Cache
 	slab    *slab.Slab
@@ -21,18 +22,20 @@ type Claim struct {
 	version uint64
 }
 
-// LoadError is the error of another process that computed a value.
+// LoadError is the error of a computation that another process made, or an earlier
+// one of this process that Item.NegativeTTL keeps: only its text is left.
 type LoadError struct {
 	Text string // as much of it as fits a record
 }
 
 // Error returns the text.
-func (e *LoadError) Error() string { return "load in another process: " + e.Text }
+func (e *LoadError) Error() string { return "load failed elsewhere: " + e.Text }
 
 // Unwrap returns ErrLoad.
 func (e *LoadError) Unwrap() error { return ErrLoad }
 
-// Claim makes the caller the one that computes key's value, for as long as timeout.
+// Claim makes the caller the one that computes key's value, for as long as timeout;
+// one of 0 or less is over at the clock's next tick.
 // It returns ErrExists if there is a value, ErrClaimed while a living process has
 // the claim, a *LoadError while an error holds for all, ErrFull where there is no
 // room for the claim. It waits as Set does.

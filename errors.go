@@ -20,11 +20,13 @@ var (
 	ErrClaimed = errors.New("claimed by another")
 	// ErrCodec says that the codec of a Typed refused a value, stored or to be stored.
 	ErrCodec = errors.New("codec refuses the value")
-	// ErrLoad is what every *LoadError is: a value could not be computed elsewhere.
-	ErrLoad = errors.New("load failed in another process")
+	// ErrLoad is what every *LoadError is: a value could not be computed elsewhere or
+	// earlier.
+	ErrLoad = errors.New("load failed elsewhere")
 
 	// ErrBusy says that a wait ended with its context while a live process held
-	// what was waited for, or that a lookup gave up within its bound.
+	// what was waited for, also where the context had ended before, or that a lookup
+	// gave up within its bound. Of a wait it wraps the context's error.
 	ErrBusy = slab.ErrBusy
 	// ErrFull says that there is no room and the policy is Refuse.
 	ErrFull = slab.ErrFull
@@ -57,11 +59,14 @@ var (
 	ErrNoSpace = table.ErrNoSpace
 	// ErrFault says that a file was truncated under its mapping.
 	ErrFault = table.ErrFault
+	// ErrStaleBoot says that the files were made before this machine's last boot:
+	// Destroy the cache.
+	ErrStaleBoot = table.ErrStaleBoot
 	// ErrReadOnly says that the cache was opened ReadOnly.
 	ErrReadOnly = slab.ErrReadOnly
 	// ErrUnsupported says that on this system only Private caches can be opened:
 	// sharing needs Linux. It wraps errors.ErrUnsupported.
 	ErrUnsupported = table.ErrUnsupported
-	// ErrOptions says that no cache can be made from the options.
+	// ErrOptions says that no cache can be made from the name and the options.
 	ErrOptions = slab.ErrOptions
 )

@@ -5,11 +5,13 @@ import (
 	"time"
 )
 
-// Pair is a record that EvictPairs removed.
+// Pair is a record that EvictPairs removed. Scope is what Namespace.ID returned
+// when the record was stored: as long as the namespace was not cleared, what it
+// returns now.
 type Pair struct {
 	Key    []byte        // nil if ByHash
 	Value  []byte        //
-	Hash   uint64        // HashOf(Key), or the application's own
+	Hash   uint64        // HashOf(Key), or the application's own; in a namespace that of id and key
 	ByHash bool          // stored by SetHash
 	Scope  uint64        // id of the namespace it was in, 0 if in none
 	Idle   time.Duration // since its last use, to Options.Precision
@@ -17,12 +19,13 @@ type Pair struct {
 
 // Evict removes up to limit records that were not used within olderThan, those
 // unused for longest first, and returns their hashes in that order: HashOf of the
-// key, or the application's own. It never removes one used more recently; one
-// used at most Options.Precision and 30 ms earlier than that may stay. (Where no
-// process could run for longer than that, stamps lie behind by as much.) It looks
-// at every record without a lock, some milliseconds per million, and locks a shard
-// for at most 64 removals at a time, waiting until ctx ends. On an error it returns
-// what it had removed. It is about all namespaces.
+// key, or the application's own; in a namespace that of id and key. A limit of 0 or
+// less removes none. It never removes one used more recently; one used at most
+// Options.Precision and 30 ms earlier than that may stay. (Where no process could
+// run for longer than that, stamps lie behind by as much.) It looks at every record
+// without a lock, some milliseconds per million, and locks a shard for at most 64
+// removals at a time, waiting until ctx ends. On an error it returns what it had
+// removed. It is about all namespaces.
 func (c *Cache) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {
 	v, cutoff, err := c.cutoff(olderThan)
 	if err != nil {
@@ -74,8 +77,8 @@ func (c *Cache) EvictNearHash(ctx context.Context, hash uint64, olderThan time.D
 }
 
 // EvictTag removes up to limit records with the tag, of all namespaces, those
-// unused for longest first, however lately used, and returns their hashes in that
-// order. With math.MaxInt as limit none that was there before the call is left; tag
+// unused for longest first, however lately used, and returns their hashes, as Evict
+// does, in that order. With math.MaxInt as limit none that was there before the call is left; tag
 // 0 is all that have none. Cost and waits are as in Evict.
 func (c *Cache) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, error) {
 	v, err := c.fresh()
@@ -96,10 +99,11 @@ func (c *Cache) Clear(ctx context.Context) error {
 	return v.slab.Clear(ctx)
 }
 
-// Len returns the number of records that take room, of all namespaces: also those
-// that have expired or whose namespace was cleared, until they are replaced or
-// evicted, and one for each namespace in use and for each value being loaded. It
-// costs a load per shard.
+// Len returns the number of records that take room, those that have expired, ids of
+// namespaces and claims included: of all namespaces, also what was in one before it
+// was cleared, until it is replaced or evicted. There is an id for each namespace in
+// use and a claim for each value being loaded, or whose error is kept. It costs a
+// load per shard.
 func (c *Cache) Len() (uint64, error) {
 	v, err := c.fresh()
 	if err != nil {

@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"time"
 
 	"github.com/flagstone-shm/flagstone"
 )
 
 func ExampleCache_GetOrLoad() {
-	cache, done := example(flagstone.Options{Size: 1 << 20})
-	defer done()
+	ctx := context.Background()
+	cache, err := flagstone.Open(ctx, "", flagstone.Options{Private: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer cache.Close()
 	load := func(context.Context) (flagstone.Item, error) { // in one process of all that ask
 		fmt.Println("loading")
 		return flagstone.Item{Value: []byte("the page"), TTL: time.Minute, StaleFor: time.Hour}, nil
@@ -40,7 +45,7 @@ func ExampleCache_GetOrLoad_negative() {
 	// Output:
 	// asking the database
 	// no such user
-	// load in another process: no such user
+	// load failed elsewhere: no such user
 }
 
 func ExampleCache_AppendOrLoad() {
@@ -102,7 +107,7 @@ func ExampleClaim_Abandon() {
 	check(claimed(cache, "key").Abandon(ctx, errors.New("no such thing"), time.Minute))
 	_, err := cache.Claim(ctx, []byte("key"), time.Minute) // all get the error for a minute
 	fmt.Println(err)
-	// Output: load in another process: no such thing
+	// Output: load failed elsewhere: no such thing
 }
 
 func ExampleLoadError() {

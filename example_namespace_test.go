@@ -1,17 +1,28 @@
 package flagstone_test
 
 import (
+	"context"
 	"fmt"
+	"log"
+	"time"
 
 	"github.com/flagstone-shm/flagstone"
 )
 
 func ExampleCache_Namespace() {
-	cache, done := example(flagstone.Options{Size: 1 << 20})
-	defer done()
+	ctx := context.Background()
+	cache, err := flagstone.Open(ctx, "", flagstone.Options{Private: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer cache.Close()
 	users, pages := cache.Namespace("user:v7"), cache.Namespace("page")
-	check(users.Set(ctx, []byte("1"), []byte("alice"), 0))
-	check(pages.Set(ctx, []byte("1"), []byte("<html>"), 0))
+	if err := users.Set(ctx, []byte("1"), []byte("alice"), time.Hour); err != nil {
+		log.Fatal(err)
+	}
+	if err := pages.Set(ctx, []byte("1"), []byte("<html>"), time.Hour); err != nil {
+		log.Fatal(err)
+	}
 	value, ok, err := users.Get(nil, []byte("1"))
 	fmt.Printf("%s %v %v\n", value, ok, err)
 	// Output: alice true <nil>
@@ -58,6 +69,27 @@ func ExampleNamespace_All() {
 		fmt.Printf("%s=%s\n", r.Key, r.Value)
 	}
 	// Output: 1=alice
+}
+
+func ExampleNamespace_ID() {
+	clock := &testClock{}
+	cache, done := example(flagstone.Options{Size: 1 << 20, Clock: clock})
+	defer done()
+	users := cache.Namespace("user")
+	check(users.Set(ctx, []byte("1"), []byte("alice"), 0))
+	id, ok, err := users.ID()
+	fmt.Println(ok, err)
+	clock.pass(60_000)
+	cache.Table().Tick()
+	pairs, err := cache.EvictPairs(ctx, 30*time.Second, 10) // of all namespaces
+	for _, p := range pairs {
+		fmt.Printf("%s, a user: %v\n", p.Key, p.Scope == id)
+	}
+	fmt.Println(err)
+	// Output:
+	// true <nil>
+	// 1, a user: true
+	// <nil>
 }
 
 func ExampleNamespace_Name() {

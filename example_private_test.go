@@ -1,7 +1,9 @@
 package flagstone_test
 
 import (
+	"context"
 	"fmt"
+	"log"
 
 	"github.com/flagstone-shm/flagstone"
 )
@@ -9,10 +11,15 @@ import (
 // In tests, and where processes cannot share memory, a cache may be the program's
 // own.
 func ExampleOpen_private() {
+	ctx := context.Background()
 	cache, err := flagstone.Open(ctx, "", flagstone.Options{Private: true, Entries: 1000})
-	check(err)
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer cache.Close()
-	check(cache.Set(ctx, []byte("key"), []byte("value"), flagstone.NoExpiry))
+	if err := cache.Set(ctx, []byte("key"), []byte("value"), flagstone.NoExpiry); err != nil {
+		log.Fatal(err)
+	}
 	value, ok, err := cache.Get(nil, []byte("key"))
 	fmt.Println(string(value), ok, err)
 	// Output: value true <nil>

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"math"
 	"os"
 	"time"
@@ -31,16 +32,18 @@ func check(err error) {
 }
 
 func Example() {
-	dir, err := os.MkdirTemp("", "flagstone-example-")
-	check(err)
-	defer os.RemoveAll(dir)
-
-	// Every process opens the cache by its name; the first one makes it.
-	cache, err := flagstone.Open(ctx, "sessions", flagstone.Options{Dir: dir, Size: 1 << 20})
-	check(err)
+	ctx := context.Background()
+	// Every process opens the cache by its name; the first one makes it. Private, which
+	// nobody else can open, is for this example.
+	cache, err := flagstone.Open(ctx, "sessions", flagstone.Options{Private: true})
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer cache.Close()
 
-	check(cache.Set(ctx, []byte("alice"), []byte("logged in"), time.Hour))
+	if err := cache.Set(ctx, []byte("alice"), []byte("logged in"), time.Hour); err != nil {
+		log.Fatal(err)
+	}
 	value, ok, err := cache.Get(nil, []byte("alice"))
 	fmt.Printf("%s %v %v\n", value, ok, err)
 	// Output: logged in true <nil>
@@ -86,9 +89,15 @@ func ExampleDestroy() {
 }
 
 func ExampleCache_Get() {
-	cache, done := example(flagstone.Options{Size: 1 << 20})
-	defer done()
-	check(cache.Set(ctx, []byte("answer"), []byte("42"), flagstone.NoExpiry))
+	ctx := context.Background()
+	cache, err := flagstone.Open(ctx, "", flagstone.Options{Private: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer cache.Close()
+	if err := cache.Set(ctx, []byte("answer"), []byte("42"), flagstone.NoExpiry); err != nil {
+		log.Fatal(err)
+	}
 
 	buffer := make([]byte, 0, 64) // used again for every lookup, so that none allocates
 	for _, key := range []string{"answer", "question"} {
@@ -153,13 +162,17 @@ func ExampleCache_GetBatch() {
 }
 
 func ExampleCache_Set() {
-	cache, done := example(flagstone.Options{Size: 1 << 20, MaxValue: 1000})
-	defer done()
+	ctx := context.Background()
+	cache, err := flagstone.Open(ctx, "", flagstone.Options{Private: true, MaxValue: 1000})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer cache.Close()
 	limited, cancel := context.WithTimeout(ctx, time.Second) // how long to wait for a lock at most
 	defer cancel()
 	fmt.Println(cache.Set(limited, []byte("key"), []byte("value"), time.Minute))
 
-	err := cache.Set(limited, []byte("key"), make([]byte, 1001), time.Minute)
+	err = cache.Set(limited, []byte("key"), make([]byte, 1001), time.Minute)
 	fmt.Println(errors.Is(err, flagstone.ErrValueTooLong))
 	// Output:
 	// <nil>
@@ -215,8 +228,12 @@ func ExampleCache_SetBatch() {
 }
 
 func ExampleCache_Increment() {
-	cache, done := example(flagstone.Options{Size: 1 << 20})
-	defer done()
+	ctx := context.Background()
+	cache, err := flagstone.Open(ctx, "", flagstone.Options{Private: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer cache.Close()
 	for range 3 { // at most two requests in the minute that begins with the first
 		n, err := cache.Increment(ctx, []byte("requests of alice"), 1, 0, time.Minute)
 		fmt.Println(n, n <= 2, err)

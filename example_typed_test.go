@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net/netip"
 	"time"
 
@@ -23,10 +24,20 @@ func accounts() (*flagstone.Typed[account], func()) {
 }
 
 func ExampleNewTyped() {
-	cache, done := example(flagstone.Options{Size: 1 << 20})
-	defer done()
-	typed := flagstone.NewTyped(cache, flagstone.JSON[account]()) // or cache.Namespace("account:v1")
-	check(typed.Set(ctx, "alice", account{"Alice", 100}, time.Hour))
+	ctx := context.Background()
+	cache, err := flagstone.Open(ctx, "", flagstone.Options{Private: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer cache.Close()
+	type account struct {
+		Name  string
+		Cents int
+	}
+	typed := flagstone.NewTyped(cache.Namespace("account:v1"), flagstone.JSON[account]()) // or cache
+	if err := typed.Set(ctx, "alice", account{"Alice", 100}, time.Hour); err != nil {
+		log.Fatal(err)
+	}
 	fmt.Println(typed.Get("alice"))
 	// Output: {Alice 100} true <nil>
 }
@@ -80,6 +91,14 @@ func ExampleTyped_GetItem() {
 	v, it, ok, err := typed.GetItem("alice")
 	fmt.Println(v, it.TTL, it.Token != 0, ok, err)
 	// Output: {Alice 100} 1h0m0s true true <nil>
+}
+
+func ExampleTyped_Peek() {
+	typed, done := accounts()
+	defer done()
+	check(typed.Set(ctx, "alice", account{"Alice", 100}, time.Hour))
+	fmt.Println(typed.Peek("alice")) // is no use of the record
+	// Output: {Alice 100} true <nil>
 }
 
 func ExampleTyped_TTL() {
@@ -176,4 +195,18 @@ func ExampleTyped_All() {
 	// Unordered output:
 	// alice {Alice 100} 0s
 	// bob {Bob 200} 1h0m0s
+}
+
+func ExampleTyped_Tagged() {
+	typed, done := accounts()
+	defer done()
+	for i, name := range []string{"Alice", "Bob", "Carol"} {
+		_, err := typed.SetItem(ctx, name, account{name, 100}, flagstone.Item{Tag: uint32(i % 2)})
+		check(err)
+	}
+	for r, err := range typed.Tagged(ctx, 1) {
+		check(err)
+		fmt.Println(r.Key, r.Value)
+	}
+	// Output: Bob {Bob 100}
 }

@@ -53,7 +53,8 @@ const (
 // attaches gets what there is; see Cache.Differences.
 type Options struct {
 	// Dir is the directory of the domain, on memory or disk of this host.
-	// Default: /dev/shm.
+	// Default: /dev/shm. On a disk the files outlast a reboot, and Open returns
+	// ErrStaleBoot until somebody has called Destroy.
 	Dir string
 	// Group shares the cache with the group of its directory: modes 0770, with the
 	// set-group-id bit, and 0660 instead of 0700 and 0600.
@@ -63,10 +64,10 @@ type Options struct {
 
 	// Private makes a cache of this handle's own on the Go heap, on any system: no
 	// file, no signal, nobody else in it, gone with Close. Everything works as in a
-	// shared one, except that Table is nil and Watch has nothing to tell. Of the
-	// options here only the sizes, OnFull and Clock count; the name may be empty.
-	// Memory counts from its first use on. For tests, and for programs that are
-	// to run where processes cannot share memory.
+	// shared one, except that Table is nil and Watch has nothing to tell. Dir, Group,
+	// MustExist, Regions and Wake do not count, and the name may be empty. Together
+	// with ReadOnly it is ErrOptions. Memory counts from its first use on. For tests,
+	// and for programs that are to run where processes cannot share memory.
 	Private bool
 	// ReadOnly looks at a cache without taking part, for exporters and inspection:
 	// it has no region, is seen by nobody, cannot write, being mapped for
@@ -83,11 +84,13 @@ type Options struct {
 	// Entries, instead of Size, is how many records of one cell must fit before
 	// the first eviction, or refusal.
 	Entries uint64
-	// CellSize is a multiple of 64 bytes; a record takes as many cells as it needs.
-	// Default: 128, of which key and value of a small record share 80.
+	// CellSize is a multiple of 64 bytes up to 1 MiB; a record takes as many cells as
+	// it needs. Default: 128, of which key and value of a small record share 80.
 	CellSize int
-	// MaxKey and MaxValue are the longest key and value in bytes. Each shard keeps
-	// room for one such record. Defaults: 1,024 and 65,536.
+	// MaxKey and MaxValue are the longest key and value in bytes, MaxKey with the 8 of
+	// a namespace: up to 65,535, at least 8, and up to 1 GiB, at least 40; less is
+	// raised to that. Each shard keeps room for one such record. Defaults: 1,024 and
+	// 65,536.
 	MaxKey, MaxValue int
 	// Shards is a power of two up to 256. Default: as many as cost little.
 	Shards int
@@ -100,17 +103,21 @@ type Options struct {
 	Precision time.Duration
 	// Order is LRU or S3FIFO. Default: LRU.
 	Order Order
-	// Regions is how many handles may be open at a time. Default: 256.
+	// Regions is how many handles may be open at a time, 1 to 4,096. Default: 256.
 	Regions int
 
-	// LoadTimeout is for how long a GetOrLoad of this handle may keep others waiting
-	// before one of them tries itself. Default: 30 s.
+	// LoadTimeout is for how long a load of this handle keeps others waiting; then
+	// its context ends and one of them tries itself. Default: 30 s. Raise it if loads
+	// take longer.
 	LoadTimeout time.Duration
 	// OnEvent, if set, is told of what is out of the ordinary, by the goroutine that
-	// met it, which holds no lock then; it should return soon.
+	// met it, which holds no lock then; it should return soon, and may be called
+	// concurrently.
 	OnEvent func(Event)
 
-	// Wake is how this handle is woken after changes. Default: SIGUSR1.
+	// Wake is how this handle is woken after changes. Default: SIGUSR1, sent when
+	// handles come and go; a program that uses it for something else chooses another
+	// signal, or signal.ModeFutex.
 	Wake signal.Options
 	// Clock replaces the system's clocks, for tests.
 	Clock table.Clock
@@ -163,13 +170,17 @@ type Difference struct {
 	Asked, Found uint64
 }
 
-// Open opens the cache of that name, making it if it is not there. Many processes
-// may do so at once: one makes it, the others wait for that until ctx ends
-// (ErrBusy). It returns ErrNoSpace, before anything is visible to others, if the
-// file system has no room; a *table.FormatError or *slab.FormatError for files
-// that are not this library's; a *table.AccessError for files or directories that
-// others could tamper with; ErrUnsupported on other systems than Linux, unless it
-// is Private. It touches no page of the slab but the header.
+// Open opens the cache of that name, making it if it is not there. The name is 1 to
+// 64 of A-Z a-z 0-9 . _ -, not beginning with a dot. Many processes may open it at
+// once: one makes it, the others wait for that until ctx ends (ErrBusy). It returns
+// ErrOptions for a name or option out of its range; ErrNotFound with MustExist or
+// ReadOnly if there is none; ErrNoRegion if as many handles are open as it was made
+// for; ErrNoSpace, before anything is visible to others, if the file system has no
+// room; a *table.FormatError or *slab.FormatError for files that are not this
+// library's, or, being ErrStaleBoot, from before the last boot; a
+// *table.AccessError for files or directories that others could tamper with;
+// ErrUnsupported on other systems than Linux, unless it is Private. It touches no
+// page of the slab but the header.
 func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
@@ -279,7 +290,8 @@ func (c *Cache) shut() error {
 	return errors.Join(err, c.table.Close())
 }
 
-// Destroy removes the cache of that name and its files. Open handles say
+// Destroy removes the cache of that name and its files from dir, by default
+// /dev/shm. Open handles say
 // ErrDestroyed from then on, except for lookups that hit what they still map; the
 // name is free at once. It returns ErrNotFound if there is none.
 func Destroy(ctx context.Context, dir, name string) error { return table.Destroy(ctx, dir, name) }
@@ -291,12 +303,13 @@ func Destroy(ctx context.Context, dir, name string) error { return table.Destroy
 func (c *Cache) Table() *table.Table { return c.control }
 
 // Get appends the value of key to dst and returns the result and whether there
-// was one. It takes no lock, waits for nobody, and does not allocate if dst has
-// room. A value is whole and not older than the last Set that returned before
-// Get began. If writers keep it from being sure within a bound it returns
-// ErrBusy; so it does while another process rebuilds the key's shard, some
-// milliseconds after the death of a process that was writing there. If that one
-// died in a rebuild itself, Get takes its lock and rebuilds the shard.
+// was one. On a miss or an error it returns dst as it was. An empty value appended
+// to nil is nil: look at ok. A key longer than MaxKey is a miss. Get takes no lock,
+// waits for nobody, and does not allocate if dst has room. A value is whole and not
+// older than the last Set that returned before Get began. Where writers keep it
+// from being sure within a bound it tries the shard's lock once, without waiting,
+// taking it from the dead and rebuilding if need be, and else returns ErrBusy, as
+// for the milliseconds of a rebuild by another process.
 func (c *Cache) Get(dst, key []byte) (value []byte, ok bool, err error) {
 	c.pulse.beat()
 	sl := c.view.Load().slab

@@ -30,7 +30,8 @@ type Item struct {
 	// Tag groups records for EvictTag and Tagged; 0 is none.
 	Tag uint32
 	// NegativeTTL, beside a Loader's error, is how long all who miss the key get
-	// that error instead of trying themselves.
+	// that error's text, as a *LoadError, instead of trying themselves: other
+	// processes and this one.
 	NegativeTTL time.Duration
 	// Token is set by GetItem. SwapItem asks for it; other writes ignore it.
 	Token Token

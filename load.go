@@ -14,7 +14,8 @@ import (
 // Loader computes the value of a key that is missing. Its context ends with the
 // caller's, and when the claim does; it carries the key, so that a GetOrLoad of the
 // same key inside is an error and not a wait for oneself. The value must not be
-// changed afterwards. Beside an error the item's NegativeTTL counts.
+// changed afterwards. Beside an error the item's NegativeTTL counts. A panic goes to
+// the caller; the next one loads. Loaders of different keys run concurrently.
 type Loader func(ctx context.Context) (Item, error)
 
 // GetOrLoad returns key's value. If there is none, load computes it, once for all
@@ -24,9 +25,11 @@ type Loader func(ctx context.Context) (Item, error)
 // value has expired within its StaleFor, all but the one that loads get that at
 // once. If the loader dies, or takes longer than Options.LoadTimeout or its context,
 // another one loads, and what the late one returns is not stored. So it is if the
-// key is set or deleted meanwhile, or there is no room; the caller of that load
-// gets its value all the same, and OnEvent is told. ErrNested says that load itself
-// asks for the key. A hit costs as much as Get and one allocation.
+// key is set or deleted meanwhile, or there is no room, or the item is refused
+// (ErrValueTooLong, ErrTTL): then it is computed at each call. The caller of that
+// load gets its value all the same; OnEvent tells, and Stats counts it as Refused.
+// ErrNested says that load itself asks for the key. A hit costs as much as Get and
+// one allocation.
 func (s *scope) GetOrLoad(ctx context.Context, key []byte, load Loader) ([]byte, error) {
 	return s.AppendOrLoad(ctx, nil, key, load)
 }

@@ -12,7 +12,8 @@ import (
 // Namespace is a part of a cache with keys of its own. All processes that name it
 // alike share it, and Clear empties it at once. It is a handle without state:
 // make as many as you like. Its keys take 8 bytes more, and each of its operations
-// one more lookup, of the namespace's id, a random number that begins its keys.
+// one more lookup, of the namespace's id, a random number that begins its keys. All
+// methods may be called concurrently.
 type Namespace struct{ scope }
 
 // Namespace returns the namespace of that name, which may be any string that is no
@@ -23,6 +24,22 @@ func (c *Cache) Namespace(name string) *Namespace {
 
 // Name returns the namespace's name.
 func (n *Namespace) Name() string { return string(n.name) }
+
+// ID returns the id that the namespace has now, to compare with Pair.Scope; ok is
+// false if it has none: nothing is in it. It changes with Clear. It costs a lookup,
+// and may return ErrBusy as Get does.
+func (n *Namespace) ID() (id uint64, ok bool, err error) {
+	v, err := n.cache.fresh()
+	if err != nil {
+		return 0, false, err
+	}
+	var buf [8]byte
+	b, ok, err := n.id(v, buf[:0])
+	if ok {
+		id = binary.LittleEndian.Uint64(b)
+	}
+	return id, ok, err
+}
 
 // Clear removes everything from the namespace, in one write: it takes its id from
 // it, and the next write gives it another. The records of the old one are found no

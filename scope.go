@@ -44,7 +44,8 @@ func orElse(value, dst []byte, ok bool) []byte {
 	return dst
 }
 
-// GetItem is Get, returning what is kept with the value too.
+// GetItem is Get, returning what is kept with the value too. On a miss or an error
+// the item is empty: keep dst.
 func (s *scope) GetItem(dst, key []byte) (it Item, ok bool, err error) {
 	return s.look(dst, key, 0)
 }
@@ -108,7 +109,9 @@ func (s *scope) GetBatch(b *Batch, keys [][]byte) error {
 	}
 }
 
-// Batch holds the results of a GetBatch, to be used again for the next.
+// Batch holds the results of a GetBatch, to be used again for the next. Its values
+// live until then; one goroutine uses it at a time; on an error the answers so far
+// are in it, and the others are misses.
 type Batch = slab.Batch
 
 // Set stores value under key in place of any earlier one. After ttl, counted in
@@ -196,7 +199,7 @@ func (s *scope) SetBatch(ctx context.Context, items []KeyItem) (stored int, err 
 
 // Increment adds delta, which may be negative, to the counter under key and
 // returns the sum. A counter is a value of 8 bytes, a signed number, little-endian.
-// Where there is none it begins with initial, and expires after ttl; later
+// Where there is none it stores initial+delta, which expires after ttl; later
 // increments leave the expiry alone. A sum beyond 64 bits is ErrOverflow, a value
 // of another length ErrNotCounter, and nothing is changed then. It waits as Set
 // does; of increments by any processes none is lost.

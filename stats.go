@@ -8,7 +8,9 @@ import (
 
 // Stats are the cache's figures and its shape.
 type Stats struct {
-	slab.Stats // what is in the cache, and what happened in it since it was made
+	// What is in the cache, and what happened in it since it was made. Sets counts
+	// claims too, which Own.Sets does not. AgeMean and AgeLast are milliseconds.
+	slab.Stats
 
 	Geometry slab.Geometry
 	FileSize uint64 // bytes

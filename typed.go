@@ -9,10 +9,11 @@ import (
 )
 
 // Store is where a Typed keeps its values: a *Cache or a *Namespace. The methods
-// are theirs.
+// are theirs. It is not to be implemented elsewhere, and may grow.
 type Store interface {
 	Get(dst, key []byte) (value []byte, ok bool, err error)
 	GetItem(dst, key []byte) (it Item, ok bool, err error)
+	Peek(dst, key []byte) (value []byte, ok bool, err error)
 	TTL(key []byte) (ttl time.Duration, ok bool, err error)
 	SetItem(ctx context.Context, key []byte, it Item) (Token, error)
 	SetIfAbsent(ctx context.Context, key, value []byte, ttl time.Duration) (stored bool, err error)
@@ -21,6 +22,7 @@ type Store interface {
 	Touch(ctx context.Context, key []byte, ttl time.Duration) (found bool, err error)
 	Delete(ctx context.Context, key []byte) (found bool, err error)
 	All(ctx context.Context) iter.Seq2[Record, error]
+	Tagged(ctx context.Context, tag uint32) iter.Seq2[Record, error]
 }
 
 // Typed is a Store whose keys are strings and whose values are of type T. Its
@@ -43,7 +45,7 @@ func NewTyped[T any](store Store, codec Codec[T]) *Typed[T] { return &Typed[T]{s
 // Value does not.
 type TypedLoader[T any] func(ctx context.Context) (T, Item, error)
 
-// TypedRecord is what Typed.All yields. It may be kept.
+// TypedRecord is what Typed.All and Typed.Tagged yield. It may be kept.
 type TypedRecord[T any] struct {
 	Key   string
 	Value T
@@ -51,10 +53,15 @@ type TypedRecord[T any] struct {
 }
 
 // Get returns key's value and whether there is one. See Cache.Get.
-func (t *Typed[T]) Get(key string) (v T, ok bool, err error) {
+func (t *Typed[T]) Get(key string) (v T, ok bool, err error) { return t.look(key, t.store.Get) }
+
+// Peek is Get without being a use of the record. See Cache.Peek.
+func (t *Typed[T]) Peek(key string) (v T, ok bool, err error) { return t.look(key, t.store.Peek) }
+
+func (t *Typed[T]) look(key string, get func(dst, key []byte) ([]byte, bool, error)) (v T, ok bool, err error) {
 	r := borrow(key)
 	defer r.giveBack()
-	if r.value, ok, err = t.store.Get(r.value, r.key); ok && err == nil {
+	if r.value, ok, err = get(r.value, r.key); ok && err == nil {
 		v, err = t.decode(key, r.value)
 	}
 	return v, ok && err == nil, err
@@ -156,8 +163,17 @@ func (t *Typed[T]) Delete(ctx context.Context, key string) (found bool, err erro
 // codec refuses comes without a value beside its ErrCodec, and the loop may go on;
 // any other error comes last, beside an empty record. See Cache.All.
 func (t *Typed[T]) All(ctx context.Context) iter.Seq2[TypedRecord[T], error] {
+	return t.records(t.store.All(ctx))
+}
+
+// Tagged is All for the records with one tag.
+func (t *Typed[T]) Tagged(ctx context.Context, tag uint32) iter.Seq2[TypedRecord[T], error] {
+	return t.records(t.store.Tagged(ctx, tag))
+}
+
+func (t *Typed[T]) records(stored iter.Seq2[Record, error]) iter.Seq2[TypedRecord[T], error] {
 	return func(yield func(TypedRecord[T], error) bool) {
-		for r, err := range t.store.All(ctx) {
+		for r, err := range stored {
 			if r.ByHash {
 				continue
 			}

@@ -166,10 +166,12 @@ func (m *typedModel[T]) step(t *rapid.T, key string, v T) {
 			m.put(key, v, token)
 		}
 	case 4:
-		got, ok, err := m.typed.Get(key)
-		must(t, err)
-		same(t, ok, there)
-		same(t, got, old)
+		for _, look := range []func(string) (T, bool, error){m.typed.Get, m.typed.Peek} {
+			got, ok, err := look(key)
+			must(t, err)
+			same(t, ok, there)
+			same(t, got, old)
+		}
 	case 5:
 		got, it, ok, err := m.typed.GetItem(key)
 		must(t, err)

@@ -486,7 +486,7 @@ func TestRemove_NeighbourDoesNotNameIt_NothingChanged(t *testing.T) {
 	}
 }
 
-func TestTouch_ForwardOnlyAndOnlyTheWordSeen(t *testing.T) {
+func TestTouch_ForwardOnlyWhoeverChangedTheWord(t *testing.T) {
 	_, _, w := newOrder(1, 0)
 	c := cellAt(w, 1)
 	for _, x := range []struct {
@@ -496,8 +496,8 @@ func TestTouch_ForwardOnlyAndOnlyTheWordSeen(t *testing.T) {
 		{"later", Recency(5, 3), Recency(5, 3), 9, Recency(9, 3)},
 		{"same time", Recency(5, 3), Recency(5, 3), 5, Recency(5, 3)},
 		{"earlier, a clock that lags", Recency(5, 3), Recency(5, 3), 4, Recency(5, 3)},
-		{"another record took the cell", Recency(7, 1), Recency(5, 3), 9, Recency(7, 1)},
-		{"promoted meanwhile", Recency(5, 4), Recency(5, 3), 9, Recency(5, 4)},
+		{"another record took the cell", Recency(7, 1), Recency(5, 3), 9, Recency(9, 1)},
+		{"promoted meanwhile", Recency(5, 4), Recency(5, 3), 9, Recency(9, 4)},
 		{"use count stays", Recency(5, 3) | 2, Recency(5, 3) | 2, 9, Recency(9, 3) | 2},
 	} {
 		c.Recency.Store(x.word)
@@ -508,7 +508,7 @@ func TestTouch_ForwardOnlyAndOnlyTheWordSeen(t *testing.T) {
 	}
 }
 
-func TestTouch_CountsUpToThreeAndOnlyTheWordSeen(t *testing.T) {
+func TestTouch_CountsUpToThreeWhoeverChangedTheWord(t *testing.T) {
 	_, _, w := newOrder(1, 1)
 	c := cellAt(w, 1)
 	for _, x := range []struct {
@@ -522,7 +522,7 @@ func TestTouch_CountsUpToThreeAndOnlyTheWordSeen(t *testing.T) {
 		{"fourth, later", Recency(5, 3) | 3, Recency(5, 3) | 3, 6, Recency(6, 3) | 3},
 		{"a clock that lags", Recency(5, 3), Recency(5, 3), 4, Recency(5, 3) | 1},
 		{"all other bits set", ^uint64(0) - 1, ^uint64(0) - 1, 9, ^uint64(0)},
-		{"counted meanwhile", Recency(5, 3) | 1, Recency(5, 3), 9, Recency(5, 3) | 1},
+		{"counted meanwhile", Recency(5, 3) | 1, Recency(5, 3), 9, Recency(9, 3) | 2},
 	} {
 		c.Recency.Store(x.word)
 		Touch(c, x.seen, x.now, 0, 1)

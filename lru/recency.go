@@ -19,16 +19,22 @@ func Due(recency, turn uint64) bool {
 
 // Touch stamps a record as used now, unless it was stamped within the grain, in
 // milliseconds, and raises its count by raise, 0 or 1, as far as the count goes. It
-// takes no lock: one CAS from the word that the reader saw while the version was
-// right, the stamp forward only, and only when the word changes. A word that
-// changed meanwhile is left alone: the cell may belong to another record. A time
-// beyond 48 bits is no time.
+// takes no lock: a CAS from the word that the reader saw while the version was
+// right, the stamp forward only, and only when the word changes. If somebody else
+// changed it meanwhile, who need not have stamped it, it tries again some times;
+// that the cell may belong to another record by then does no harm, as no stamp is
+// ever too old by it. A time beyond 48 bits is no time.
 func Touch(c *layout.CellHeader, seen, now, grain, raise uint64) {
-	word := seen + raise&^(seen&(seen>>1)) // a count with both its bits set stays
-	if Stamp(seen)+grain < now && now <= 1<<(64-layout.RecencyStampShift)-1 {
-		word = now<<layout.RecencyStampShift | word&(1<<layout.RecencyStampShift-1)
-	}
-	if word != seen {
-		c.Recency.CompareAndSwap(seen, word)
+	for range touchAttempts {
+		word := seen + raise&^(seen&(seen>>1)) // a count with both its bits set stays
+		if Stamp(seen)+grain < now && now <= 1<<(64-layout.RecencyStampShift)-1 {
+			word = now<<layout.RecencyStampShift | word&(1<<layout.RecencyStampShift-1)
+		}
+		if word == seen || c.Recency.CompareAndSwap(seen, word) {
+			return
+		}
+		seen = c.Recency.Load()
 	}
 }
+
+const touchAttempts = 3

@@ -94,7 +94,7 @@ func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span, flags uint32) 
 		sh := s.shardOf(hashes[i])
 		n, c, seen := shm.Find(&sh.finder, b.values[from:cap(b.values)], k, hashes[i], uint32(len(k))|flags<<layout.KeyFlagsShift)
 		if c != nil {
-			n = sh.used(n, c, seen)
+			sh.used(c, seen)
 		}
 		if n >= 0 {
 			b.values = b.values[:from+n]

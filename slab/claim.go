@@ -34,7 +34,7 @@ type Claim struct {
 	Text     string // Failed: the loader's error
 }
 
-// claim values are at most this long, so that a copy of one is bounded.
+// longestClaim bounds a claim's value, and so the copy of one.
 const longestClaim = layout.ClaimText + 1024
 
 // parseClaim reads a claim's value; anything odd is no claim.

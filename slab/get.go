@@ -109,6 +109,7 @@ func (s *Slab) GetStale(dst []byte, k Key) (value []byte, ok, old bool, err erro
 
 // get is the whole lookup, for what glance leaves.
 func (s *Slab) get(dst []byte, k Key, l *look) (value []byte, ok bool, err error) {
+	value = dst // what a fault leaves
 	defer s.leave(shm.Guard(), &err)
 	return s.lookup(dst, &k, l)
 }

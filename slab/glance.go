@@ -28,23 +28,18 @@ func (s *Slab) Glance(dst []byte, k Key) (n int) {
 			_ = recover()
 		}
 	}()
-	n, c, seen := shm.Find(&sh.finder, dst[len(dst):cap(dst)], k.bytes, k.hash, k.word())
+	found, c, seen := shm.Find(&sh.finder, dst[len(dst):cap(dst)], k.bytes, k.hash, k.word())
 	if c != nil {
-		n = sh.used(n, c, seen)
+		sh.used(c, seen)
 	}
-	return n
+	return found
 }
 
 // faulted is a glance's result until it has another one.
 const faulted = -2
 
-// used notes a use whose recency word changes. A record that is due to go to the
-// front is left to read.
-func (sh *shard) used(n int, c *layout.CellHeader, seen uint64) int {
-	if lru.Due(seen, sh.head.Turn.Load()) {
-		return -1
-	}
+// used notes a use that Find has left to be noted.
+func (sh *shard) used(c *layout.CellHeader, seen uint64) {
 	lru.Touch(c, seen, sh.now.Load(), sh.grain, sh.raise)
 	shm.Increment(&sh.hits)
-	return n
 }

@@ -50,7 +50,7 @@ func (s *Slab) PutBatch(ctx context.Context, items []KeyItem) (stored int, err e
 func (s *Slab) putSome(ctx context.Context, items []KeyItem, which []int) (stored int, err error) {
 	sh := s.shardOf(items[which[0]].Key.hash)
 	for _, i := range which {
-		sh.index.Prefetch(sh.bucketOffset(items[i].Key.hash))
+		sh.finder.PrefetchBucket(items[i].Key.hash)
 	}
 	err = s.update(ctx, sh, func() error {
 		for stored < len(which) { // a second try, after a rebuild, goes on with the one that failed

@@ -150,7 +150,7 @@ func (t *Table) release() {
 
 // reap cleans up after the owner of region i, whose lease the caller holds. It
 // may die at any step: then the lease is free again, the state still not FREE,
-// and the next one begins anew. PROTOCOL.md, "Reaping".
+// and the next one begins anew. PROTOCOL.md, "Regions", Reap.
 func (t *Table) reap(i int) {
 	r := t.regionAt(i)
 	generation := generationOf(r.State.Load())

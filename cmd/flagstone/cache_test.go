@@ -16,9 +16,9 @@ func TestCreate_New_PrintsShape(t *testing.T) {
 	b.run("create", "c", "--size", "1MiB", "--max-value", "1k", "--shards", "2").exits(0).
 		says("created c", "capacity", "headroom", "file size", "shards     2 of")
 	var made createdJSON
-	b.run("create", "d", "--entries", "500", "--cell", "64", "--max-key", "16", "--max-value", "64", "--on-full", "refuse", "--order", "s3fifo", "--regions", "3", "--json").exits(0).decode(&made)
+	b.run("create", "d", "--entries", "500", "--cell", "64", "--max-key", "16", "--max-value", "64", "--on-full", "refuse", "--order", "s3fifo", "--regions", "3", "--precision", "20ms", "--json").exits(0).decode(&made)
 	s := made.Shape
-	if !made.Created || made.Name != "d" || s.Capacity != 500 || s.CellSize != 64 || s.MaxKey != 16 || s.MaxValue != 64 || s.OnFull != "refuse" || s.Order != "s3fifo" || s.Regions != 3 || len(made.Differences) != 0 {
+	if !made.Created || made.Name != "d" || s.Capacity != 500 || s.CellSize != 64 || s.MaxKey != 16 || s.MaxValue != 64 || s.OnFull != "refuse" || s.Order != "s3fifo" || s.Regions != 3 || s.PrecisionMillis != 20 || len(made.Differences) != 0 {
 		t.Errorf("%+v", made)
 	}
 	if got := uint64(s.Shards)*uint64(s.CellsPerShard) - s.Capacity; got != s.HeadroomCells {
@@ -32,11 +32,11 @@ func TestCreate_New_PrintsShape(t *testing.T) {
 func TestCreate_Exists_ListsDifferencesAndExitsZero(t *testing.T) {
 	b := newBench(t)
 	b.run("create", "c", "--entries", "100").exits(0)
-	b.run("create", "c", "--entries", "200", "--max-key", "9", "--on-full", "refuse", "--order", "s3fifo", "--regions", "7").exits(0).
+	b.run("create", "c", "--entries", "200", "--max-key", "9", "--on-full", "refuse", "--order", "s3fifo", "--regions", "7", "--precision", "1m").exits(0).
 		says("c exists already", "--entries: asked for 200, found 100", "--max-key: asked for 9, found 1024",
-			"--on-full: asked for refuse, found evict", "--order: asked for s3fifo, found lru", "--regions: asked for 7, found 256")
+			"--on-full: asked for refuse, found evict", "--order: asked for s3fifo, found lru", "--precision: asked for 1m0s, found 1s", "--regions: asked for 7, found 256")
 	var again createdJSON
-	b.run("create", "c", "--entries", "100", "--order", "lru", "--json").exits(0).decode(&again)
+	b.run("create", "c", "--entries", "100", "--order", "lru", "--precision", "1s", "--json").exits(0).decode(&again)
 	if again.Created || len(again.Differences) != 0 {
 		t.Errorf("%+v", again)
 	}
@@ -55,6 +55,10 @@ func TestCreate_ImpossibleOptions_ExitsTwoOrThree(t *testing.T) {
 		{"c", "--on-full", "panic"},
 		{"c", "--order", "fifo"},
 		{"c", "--regions", "5000"},
+		{"c", "--precision", "2h"},
+		{"c", "--precision", "1us"},
+		{"c", "--precision", "-1s"},
+		{"c", "--precision", "1"},
 		{".c"},
 		{},
 	} {
@@ -144,7 +148,7 @@ func TestGetSetDel_JSON_TextOnlyIfUTF8(t *testing.T) {
 
 func TestErrors_CodesAndAdvice(t *testing.T) {
 	b := newBench(t)
-	b.run("create", "c", "--entries", "4", "--max-value", "100", "--max-key", "8", "--on-full", "refuse", "--regions", "1").exits(0)
+	b.run("create", "c", "--entries", "4", "--max-value", "100", "--max-key", "8", "--on-full", "refuse").exits(0)
 	b.run("get", "nope", "k").exits(exitError).warns("nope", "flagstone create nope", "--dir")
 	b.run("destroy", "nope").exits(exitError).warns("no such domain", "flagstone ls")
 	b.run("set", "c", "k", strings.Repeat("v", 101)).exits(exitError).warns("101 bytes", "100", "--max-value")
@@ -166,9 +170,6 @@ func TestErrors_CodesAndAdvice(t *testing.T) {
 	b.run("evict", "c", "--max", "1").exits(exitUsage).warns("older-than")
 	b.run("evict", "c", "--max", "-1", "--older-than", "1s").exits(exitUsage)
 	b.run().exits(0).says("Exit codes")
-
-	b.start("watch", "c", "--json").await("published") // has the only region
-	b.run("get", "c", "k").exits(exitError).warns("no free region", "--regions")
 
 	o := b.run("get", "nope", "k", "--json").exits(exitError)
 	var said struct {
@@ -236,8 +237,7 @@ func TestStat_SetsAndProcesses_Shown(t *testing.T) {
 	b := newBench(t)
 	b.run("create", "c", "--entries", "100").exits(0)
 	b.run("set", "c", "key", "value").exits(0)
-	watcher := b.start("watch", "c", "--json")
-	watcher.await("published")
+	holder := b.hold("c")
 	b.run("stat", "c").exits(0).says("capacity", "headroom", "records     1 in 1 of", "REGION", "ENTRY", "slab", "primary", "open")
 	var st statJSON
 	b.run("stat", "c", "--json").exits(0).decode(&st)
@@ -245,7 +245,7 @@ func TestStat_SetsAndProcesses_Shown(t *testing.T) {
 		len(st.Entries) != 1 || st.Entries[0].State != "open" || st.Entries[0].Size != st.Shape.FileSize {
 		t.Errorf("%+v", st)
 	}
-	if len(st.Regions) != 1 || st.Regions[0].Pid != uint32(watcher.cmd.Process.Pid) || !st.Regions[0].Alive ||
+	if len(st.Regions) != 1 || st.Regions[0].Pid != uint32(holder.cmd.Process.Pid) || !st.Regions[0].Alive ||
 		st.Regions[0].Wake == "" || !slices.Equal(st.Regions[0].Mapped, []hex{st.Entries[0].Segment}) {
 		t.Errorf("%+v", st.Regions)
 	}

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/slab"
 	"github.com/flagstone-shm/flagstone/table"
 )
 
@@ -40,7 +42,7 @@ each shard gets headroom, which is printed.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.Var(&fileSize, "size", "size of the cache's file (default 64MiB)")
+	flags.Var(&fileSize, "size", "size of the cache's file (default "+bytesText(slab.DefaultSize)+")")
 	flags.Uint64Var(&o.Entries, "entries", 0, "instead of --size: records of one cell that must fit")
 	flags.Var(&cell, "cell", "size of a cell, a multiple of 64; 48 bytes of it are not key or value (default 128)")
 	flags.Var(&maxKey, "max-key", "longest key (default 1KiB)")
@@ -48,12 +50,17 @@ each shard gets headroom, which is printed.`,
 	flags.IntVar(&o.Shards, "shards", 0, "independent parts, a power of two up to 256 (default: as many as cost little)")
 	flags.Var(&policy, "on-full", "what a full cache does with a new key: evict or refuse")
 	flags.Var(&by, "order", "in which order a full cache evicts: lru or s3fifo")
+	addPrecision(cmd, &o.Precision)
 	flags.IntVar(&o.Regions, "regions", 0, "handles that may be open at a time (default 256)")
 	cmd.MarkFlagsMutuallyExclusive("size", "entries")
 	for _, name := range []string{"size", "cell", "max-key", "max-value"} {
 		flags.Lookup(name).DefValue = "" // the text says it
 	}
 	return cmd
+}
+
+func addPrecision(cmd *cobra.Command, precision *time.Duration) {
+	cmd.Flags().DurationVar(precision, "precision", 0, fmt.Sprintf("how exactly last uses are known, 1ms to 1h; finer costs hits a write more often (default %v)", flagstone.DefaultPrecision))
 }
 
 // onFull is a flag's policy.
@@ -152,13 +159,15 @@ func differences(cache *flagstone.Cache, regions int) []differenceJSON {
 	flag := map[string]string{
 		"Size": "--size", "Entries": "--entries", "CellSize": "--cell", "MaxKey": "--max-key",
 		"MaxValue": "--max-value", "Shards": "--shards", "OnFull": "--on-full",
-		"Order": "--order",
+		"Order": "--order", "Precision": "--precision",
 	}
 	for _, d := range cache.Differences() {
 		text := func(n uint64) string { return fmt.Sprint(n) }
 		switch d.Option {
 		case "OnFull":
 			text = func(n uint64) string { return policies[n] }
+		case "Precision":
+			text = func(n uint64) string { return duration(n).String() }
 		case "Order":
 			text = func(n uint64) string { return orders[flagstone.Order(n)] }
 		}

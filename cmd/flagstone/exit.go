@@ -80,13 +80,15 @@ func (a *app) judge(err error) (code int, advice string) {
 	case is(table.ErrStaleBoot):
 		return exitError, fmt.Sprintf("remove it with `flagstone destroy %s`, then make it again", a.name)
 	case is(flagstone.ErrNoRegion):
-		return exitError, "close a handle; or destroy the cache and create it with more --regions"
+		return exitError, "close a handle, `flagstone stat` shows whose they are; or destroy the cache and create it with more --regions"
 	case is(flagstone.ErrFull):
 		return exitError, fmt.Sprintf("make room with `flagstone evict %s --older-than D --max N`, or create a larger cache, or one with --on-full evict", a.name)
 	case is(flagstone.ErrKeyTooLong), is(flagstone.ErrValueTooLong):
 		return exitError, "create the cache with a larger --max-key or --max-value"
 	case is(flagstone.ErrNotCounter):
 		return exitError, fmt.Sprintf("a counter is a value of 8 bytes; `flagstone del %s KEY` removes what is there", a.name)
+	case is(flagstone.ErrBusy) && a.looking:
+		return exitError, fmt.Sprintf("somebody is writing or repairing there: try again; if it stays, `flagstone check %s` takes over from who died at it", a.name)
 	case is(flagstone.ErrBusy) && a.name != "":
 		return exitError, fmt.Sprintf("`flagstone stat %s` shows who holds locks; --timeout waits longer", a.name)
 	case errors.As(err, &access) && access.Field == "mode" && !a.group:

@@ -18,6 +18,8 @@ func (a *app) getCommand() *cobra.Command {
 	var how keyFlags
 	cmd := &cobra.Command{
 		Use: "get NAME KEY", Short: "Print a value, as it is; exit 1 on a miss", Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeNames,
+		Long: `Prints the value, as it is. It only looks, which is no use of the record: its age
+and its place in the order stay, and stat counts neither hit nor miss.`,
 		Example: `  flagstone get sessions alice
   flagstone get sessions --hex 00ff0a | od -c
   flagstone get pages --namespace en /index --json`,
@@ -26,7 +28,7 @@ func (a *app) getCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.use(cmd.Context(), args[0], func(_ context.Context, c *flagstone.Cache) error {
+			return a.look(cmd.Context(), args[0], func(_ context.Context, c *flagstone.Cache) error {
 				value, found, err := k.get(c)
 				if err != nil {
 					return err

@@ -28,16 +28,16 @@ func (a *app) keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "keys NAME", Short: "List the keys", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
 		Long: `Prints a line for each record that has not expired: key, bytes of the value, time to
-live, tag, time since its last use. It locks nothing for long and is no use of the
-records. Every record is seen that is there all the time, and some of those that
-come and go. Records in a namespace are seen with --namespace.`,
+live, tag, time since its last use. It only looks, which is no use of the records.
+Every record is seen that is there all the time, and some of those that come and
+go. Records in a namespace are seen with --namespace.`,
 		Example: `  flagstone keys sessions
   flagstone keys pages --tag 7
   flagstone keys pages --namespace en --json | jq -r .key.text`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := bufio.NewWriter(a.out)
 			a.out = out
-			err := a.use(cmd.Context(), args[0], func(_ context.Context, c *flagstone.Cache) error {
+			err := a.look(cmd.Context(), args[0], func(_ context.Context, c *flagstone.Cache) error {
 				space := in(c, namespace)
 				all := space.All(cmd.Context())
 				if cmd.Flags().Changed("tag") {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +14,7 @@ import (
 // listedJSON is one cache of ls. With Error set nothing else is known.
 type listedJSON struct {
 	Name      string `json:"name"`
-	Processes int    `json:"processes"` // open handles but this command's
+	Processes int    `json:"processes"` // open handles of the living
 	Records   uint64 `json:"records"`
 	Capacity  uint64 `json:"capacity"`
 	Bytes     uint64 `json:"bytes"` // of keys and values
@@ -49,21 +48,16 @@ func (a *app) lsCommand() *cobra.Command {
 	}
 }
 
-// listWait is how long ls waits for a cache that is just being made.
-const listWait = time.Second
-
-func (a *app) listed(ctx context.Context, name string) listedJSON {
-	ctx, cancel := context.WithTimeout(ctx, min(a.timeout, listWait))
-	defer cancel()
-	cache, err := a.open(ctx, name)
+func (a *app) listed(ctx context.Context, name string) (out listedJSON) {
+	err := a.look(ctx, name, func(_ context.Context, c *flagstone.Cache) error {
+		st, err := c.Stats()
+		out = newListed(name, st)
+		return err
+	})
 	if err != nil {
 		return listedJSON{Name: name, Error: err.Error()}
 	}
-	st, err := cache.Stats()
-	if err = closing(cache, err); err != nil {
-		return listedJSON{Name: name, Error: err.Error()}
-	}
-	return newListed(name, st)
+	return out
 }
 
 // alive counts the open handles of living processes.
@@ -78,7 +72,7 @@ func alive(st flagstone.Stats) (n int) {
 
 func newListed(name string, st flagstone.Stats) listedJSON {
 	return listedJSON{
-		Name: name, Processes: max(0, alive(st)-1), Records: st.Records, Capacity: st.Geometry.Capacity,
+		Name: name, Processes: alive(st), Records: st.Records, Capacity: st.Geometry.Capacity,
 		Bytes: st.Bytes, FileSize: st.FileSize,
 	}
 }

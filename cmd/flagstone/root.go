@@ -25,11 +25,15 @@ type app struct {
 	timeout time.Duration
 
 	name    string // of the cache in use, for advice
+	looking bool   // at it, without a part in it
 	running bool   // the command line was understood
 }
 
 const about = `Flagstone is a cache in shared memory: the processes of one host share it at
 memory speed, without a server, and any of them may be killed at any time.
+
+ls, stat, dump, get, ttl, keys and watch only look: they have no part in the cache,
+write nothing, work though all its regions are taken, and nobody notices them.
 
 Exit codes: 0 success; 1 a negative answer (get, ttl and touch missed, del found
 nothing, set --if-absent found a value, check found problems that it did not
@@ -71,24 +75,39 @@ func (a *app) noteRunning(cmd *cobra.Command) {
 	}
 }
 
-// open attaches to the cache of that name and makes none. Close has to follow.
-func (a *app) open(ctx context.Context, name string) (*flagstone.Cache, error) {
-	a.name = name
-	return flagstone.Open(ctx, name, flagstone.Options{Dir: a.dir, Group: a.group, MustExist: true, Wake: noWake})
-}
-
 // noWake is for handles that live for one operation: nobody needs to signal them.
 var noWake = signal.Options{Mode: signal.ModePoll, Poll: time.Second}
 
-// use calls f with the cache of that name, and closes it.
-func (a *app) use(ctx context.Context, name string, f func(context.Context, *flagstone.Cache) error) error {
+// work is what is done with an open cache.
+type work func(context.Context, *flagstone.Cache) error
+
+// use calls f with a handle on the cache of that name, and closes it.
+func (a *app) use(ctx context.Context, name string, f work) error {
+	return a.with(ctx, name, flagstone.Options{MustExist: true, Wake: noWake}, f)
+}
+
+// look is use for what only looks: it takes no region, rings nobody and writes
+// nothing.
+func (a *app) look(ctx context.Context, name string, f work) error {
+	a.looking = true
+	return a.with(ctx, name, flagstone.Options{ReadOnly: true}, f)
+}
+
+func (a *app) with(ctx context.Context, name string, o flagstone.Options, f work) error {
 	ctx, cancel := a.within(ctx)
 	defer cancel()
-	cache, err := a.open(ctx, name)
+	a.name, o.Dir, o.Group = name, a.dir, a.group
+	cache, err := flagstone.Open(ctx, name, o)
 	if err != nil {
 		return err
 	}
 	return closing(cache, f(ctx, cache))
+}
+
+// inspect is look for the control segment. Close has to follow.
+func (a *app) inspect(name string) (*table.Reader, error) {
+	a.name, a.looking = name, true
+	return table.Inspect(table.Options{Dir: a.dir, Name: name, Group: a.group})
 }
 
 // within returns ctx limited by --timeout.
@@ -99,9 +118,9 @@ func (a *app) within(ctx context.Context) (context.Context, context.CancelFunc) 
 	return context.WithTimeout(ctx, a.timeout)
 }
 
-// closing closes the cache and returns err, or what went wrong then.
-func closing(cache *flagstone.Cache, err error) error {
-	if e := cache.Close(); err == nil && e != nil {
+// closing closes the handle and returns err, or what went wrong then.
+func closing(handle io.Closer, err error) error {
+	if e := handle.Close(); err == nil && e != nil {
 		return fmt.Errorf("close: %w", e)
 	}
 	return err

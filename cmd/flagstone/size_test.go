@@ -12,7 +12,7 @@ func TestSize_SameShapeAsCreate(t *testing.T) {
 	for i, flags := range []string{
 		"--entries 1000",
 		"--entries 5000 --cell 64 --max-key 16 --max-value 64 --shards 4",
-		"--size 2MiB",
+		"--size 2MiB --precision 5ms",
 		"--size 3MiB --max-value 1KiB --shards 2",
 	} {
 		var said sizedJSON
@@ -57,7 +57,7 @@ func TestSize_Impossible_ExitsTwo(t *testing.T) {
 	for _, args := range []string{
 		"", "--size 1MiB --entries 5", "--size 1KiB", "--entries 5 --cell 65", "--entries 5 --shards 3",
 		"--entries 5 --value-size 2k --max-value 1k", "--entries 99999999999999", "--entries 5 --value-size 2GiB",
-		"--entries 5 --key-size 1MiB", "--size 1MiB extra",
+		"--entries 5 --key-size 1MiB", "--size 1MiB --precision 2h", "--size 1MiB --precision 1us", "--size 1MiB extra",
 	} {
 		b.run(append([]string{"size"}, strings.Fields(args)...)...).exits(exitUsage)
 	}

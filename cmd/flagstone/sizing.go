@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"sort"
@@ -56,6 +57,7 @@ func (s sizedJSON) print(w io.Writer) {
 func (a *app) sizeCommand() *cobra.Command {
 	var o slab.Options
 	by := order(flagstone.LRU)
+	var precision time.Duration
 	var fileSize, cell, maxKey, maxValue, keySize, valueSize size
 	cmd := &cobra.Command{
 		Use: "size --entries N | --size BYTES", Short: "Convert numbers of records to bytes and back", Args: cobra.NoArgs,
@@ -77,7 +79,7 @@ hashes, and what it says as capacity, in cells, is what create takes as --entrie
 				o.MaxValue = int(valueSize)
 			}
 			o.Order = flagstone.Order(by)
-			o.StampMillis = int(flagstone.DefaultPrecision/time.Millisecond) - 1
+			o.StampMillis = int(cmp.Or(precision, flagstone.DefaultPrecision)/time.Millisecond) - 1
 			g, err := plan(o, uint64(keySize)+uint64(valueSize))
 			if err != nil {
 				return err
@@ -98,6 +100,7 @@ hashes, and what it says as capacity, in cells, is what create takes as --entrie
 	flags.Var(&maxKey, "max-key", "longest key (default 1KiB)")
 	flags.Var(&maxValue, "max-value", "longest value (default 64KiB)")
 	flags.Var(&by, "order", "in which order a full cache evicts: lru or s3fifo")
+	addPrecision(cmd, &precision)
 	flags.IntVar(&o.Shards, "shards", 0, "independent parts (default: as many as cost little)")
 	cmd.MarkFlagsMutuallyExclusive("size", "entries")
 	cmd.MarkFlagsOneRequired("size", "entries")

@@ -9,9 +9,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/table"
 )
 
-// statJSON is what stat prints. Regions leaves out the command's own.
+// statJSON is what stat prints.
 type statJSON struct {
 	Name      string        `json:"name"`
 	Path      string        `json:"path"`
@@ -91,22 +92,37 @@ func (a *app) statCommand() *cobra.Command {
 		Long: `Shows how a cache was made, what is in it, why records left it, how often it had to
 be repaired, who has it open and did what, what its directory lists and which
 shards are locked. The figures are of one moment and need not agree with each
-other. What is counted by process is published about once a second.`,
+other. What is counted by process is published about once a second. The command
+only looks, and is none of the processes shown.`,
 		Example: `  flagstone stat sessions
   flagstone stat sessions --json | jq .hit_ratio`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.use(cmd.Context(), args[0], func(_ context.Context, c *flagstone.Cache) error {
-				out, err := newStat(c)
-				if err != nil {
-					return err
-				}
-				return a.show(out, out.print)
-			})
+			out, err := a.stat(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.show(out, out.print)
 		},
 	}
 }
 
-func newStat(c *flagstone.Cache) (out statJSON, err error) {
+func (a *app) stat(ctx context.Context, name string) (out statJSON, err error) {
+	domain, err := a.inspect(name)
+	if err != nil {
+		return out, err
+	}
+	err = a.look(ctx, name, func(_ context.Context, c *flagstone.Cache) error {
+		// Who is not destroyed still has the name: the cache, found later, is this domain's.
+		err := domain.Usable()
+		if err == nil {
+			out, err = newStat(domain, c)
+		}
+		return err
+	})
+	return out, closing(domain, err)
+}
+
+func newStat(t *table.Reader, c *flagstone.Cache) (out statJSON, err error) {
 	st, err := c.Stats()
 	if err != nil {
 		return out, err
@@ -115,7 +131,6 @@ func newStat(c *flagstone.Cache) (out statJSON, err error) {
 	if err != nil {
 		return out, err
 	}
-	t := c.Table()
 	uuid := t.UUID()
 	out = statJSON{
 		Name: t.Name(), Path: t.Dir(), UUID: fmt.Sprintf("%016x%016x", uuid[0], uuid[1]), Changes: t.Changes(),
@@ -132,9 +147,7 @@ func newStat(c *flagstone.Cache) (out statJSON, err error) {
 	pids := map[[2]uint32]uint32{}
 	for _, p := range st.Processes {
 		pids[[2]uint32{uint32(p.Index), p.Generation}] = p.Pid
-		if !p.Self {
-			out.Regions = append(out.Regions, processJSON{newRegion(p.Region), countersJSON(p.Counters)})
-		}
+		out.Regions = append(out.Regions, processJSON{newRegion(p.Region), countersJSON(p.Counters)})
 	}
 	for _, e := range t.Entries() {
 		out.Entries = append(out.Entries, newEntry(e))

@@ -19,9 +19,9 @@ func (a *app) ttlCommand() *cobra.Command {
 	var how keyFlags
 	cmd := &cobra.Command{
 		Use: "ttl NAME KEY", Short: "Print how long a value is still good; exit 1 if there is none", Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeNames,
-		Long: "Prints how long the value is still good, or \"forever\". It does not count as a use.",
+		Long: "Prints how long the value is still good, or \"forever\". It only looks, which is no use\nof the record.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.expiry(cmd, args, how, func(_ context.Context, s keyspace, k []byte) (time.Duration, bool, error) { return s.TTL(k) })
+			return a.expiry(cmd, a.look, args, how, func(_ context.Context, s keyspace, k []byte) (time.Duration, bool, error) { return s.TTL(k) })
 		},
 	}
 	how.add(cmd)
@@ -36,7 +36,7 @@ func (a *app) touchCommand() *cobra.Command {
 		Long:    "Gives the value a new time to live, and counts as a use of it.",
 		Example: "  flagstone touch sessions alice --ttl 1h",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.expiry(cmd, args, how, func(ctx context.Context, s keyspace, k []byte) (time.Duration, bool, error) {
+			return a.expiry(cmd, a.use, args, how, func(ctx context.Context, s keyspace, k []byte) (time.Duration, bool, error) {
 				found, err := s.Touch(ctx, k, ttl)
 				return ttl, found, err
 			})
@@ -50,13 +50,13 @@ func (a *app) touchCommand() *cobra.Command {
 	return cmd
 }
 
-// expiry prints what do returns for a key.
-func (a *app) expiry(cmd *cobra.Command, args []string, how keyFlags, do func(context.Context, keyspace, []byte) (time.Duration, bool, error)) error {
+// expiry prints what do returns for a key of a cache opened with open.
+func (a *app) expiry(cmd *cobra.Command, open func(context.Context, string, work) error, args []string, how keyFlags, do func(context.Context, keyspace, []byte) (time.Duration, bool, error)) error {
 	k, err := how.parse(args[1])
 	if err != nil {
 		return err
 	}
-	return a.use(cmd.Context(), args[0], func(ctx context.Context, c *flagstone.Cache) error {
+	return open(cmd.Context(), args[0], func(ctx context.Context, c *flagstone.Cache) error {
 		ttl, found, err := do(ctx, in(c, k.namespace), k.bytes)
 		if err != nil {
 			return err

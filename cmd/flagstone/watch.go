@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/flagstone-shm/flagstone"
 	"github.com/flagstone-shm/flagstone/table"
 )
 
@@ -25,16 +24,14 @@ func (a *app) watchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "watch NAME", Short: "Print what happens: processes that come, go and die, segments", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
 		Long: `Prints one line per event, first what is there already as joined and published,
-until interrupted, or the cache is destroyed. This command's own handle is left out.
+until interrupted, or the cache is destroyed. It only looks, five times a second:
+what comes and goes between two looks is not seen.
 Events: joined, left, died, flags, published, draining, retired, destroyed.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if count < 0 || span < 0 {
 				return usage{fmt.Errorf("--count %d --for %v: need no less than 0", count, span)}
 			}
-			opening, cancel := a.within(cmd.Context())
-			defer cancel()
-			a.name = args[0]
-			cache, err := flagstone.Open(opening, a.name, flagstone.Options{Dir: a.dir, Group: a.group, MustExist: true})
+			domain, err := a.inspect(args[0])
 			if err != nil {
 				return err
 			}
@@ -44,7 +41,7 @@ Events: joined, left, died, flags, published, draining, retired, destroyed.`,
 				ctx, cancel = context.WithTimeout(ctx, span)
 				defer cancel()
 			}
-			return closing(cache, a.watch(ctx, cache, count))
+			return closing(domain, a.watch(ctx, domain, count))
 		},
 	}
 	cmd.Flags().IntVar(&count, "count", 0, "stop after so many events; with --for exit 1 if there were fewer")
@@ -54,12 +51,9 @@ Events: joined, left, died, flags, published, draining, retired, destroyed.`,
 
 // watch prints events until ctx ends, count of them (0: no limit) were printed,
 // or the cache is destroyed.
-func (a *app) watch(ctx context.Context, cache *flagstone.Cache, count int) error {
+func (a *app) watch(ctx context.Context, domain *table.Reader, count int) error {
 	seen := 0
-	for e := range cache.Watch(ctx) {
-		if e.Region != nil && e.Region.Self {
-			continue
-		}
+	for e := range domain.Watch(ctx) {
 		if err := a.line(newEvent(e), eventText(e)); err != nil {
 			return err
 		}

@@ -12,8 +12,7 @@ func TestWatch_ProcessJoinsAndIsKilled_SeenByAnother(t *testing.T) {
 	if e := watcher.await("published"); e.Entry == nil || e.Entry.Name != "primary" || e.Region != nil {
 		t.Errorf("%+v", e)
 	}
-	victim := b.start("watch", "c", "--json")
-	victim.await("published")
+	victim := b.start("set", "c", "k", "-")
 	if e := watcher.await("joined"); e.Region == nil || e.Region.Pid != uint32(victim.cmd.Process.Pid) {
 		t.Errorf("%+v", e)
 	}
@@ -23,16 +22,18 @@ func TestWatch_ProcessJoinsAndIsKilled_SeenByAnother(t *testing.T) {
 	if e := watcher.await("died"); e.Region == nil || e.Region.Pid != uint32(victim.cmd.Process.Pid) {
 		t.Errorf("%+v", e)
 	}
-	polite := b.start("watch", "c", "--json")
-	polite.await("published")
+	polite := b.start("set", "c", "k", "-")
 	watcher.await("joined")
-	if err := polite.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := polite.in.Close(); err != nil { // the value is empty
 		t.Fatal(err)
 	}
-	if err := polite.cmd.Wait(); err != nil {
+	watcher.await("left")
+	if err := watcher.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := watcher.cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	watcher.await("left")
 }
 
 func TestWatch_Bounds_CountAndTime(t *testing.T) {

@@ -404,7 +404,7 @@ const SizeCellHeader = 48
 // CellHeader: start of a record's first cell; key bytes then value bytes follow.
 type CellHeader struct {
 	Version     atomic.Uint64 // 0: state of the cell and version of the record (lock holder, seq-cst store)
-	Recency     atomic.Uint64 // 8: last use, turn, count (lock holder, readers, seq-cst CAS)
+	Recency     atomic.Uint64 // 8: last use, turn, count (lock holder, readers, seq-cst CAS, or as in Lookup)
 	Prev        atomic.Uint32 // 16: neighbour towards the front, and QueueSmall (lock holder, under the lock)
 	Next        atomic.Uint32 // 20: neighbour towards the back (lock holder, under the lock)
 	Expiry      atomic.Uint64 // 24: expiry and stale-until (lock holder, seq-cst store)

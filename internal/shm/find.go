@@ -6,6 +6,13 @@ import "sync/atomic"
 // tag names a live record of one cell that has the key and is not expired, its
 // value fits, and nothing moves. What it checks is what a lookup has to (PROTOCOL.md,
 // "Lookup"); it lies here because its speed needs bare pointers.
+//
+// Find copies the value to dst and returns its length, or -1 for anything else: then
+// nothing was changed but, perhaps, dst. Word is the key's length and flags as in
+// CellHeader.KeyFlags. It returns the cell if the use is still to be noted in the
+// record's recency, and the word as it was while the version was right; otherwise it
+// has counted the hit. A record that is due to go to the front is none of the common
+// cases.
 type Finder struct {
 	Index, Cells Window         // buckets, then overflow buckets; cells
 	Epoch, Turn  *atomic.Uint64 // of the shard
@@ -19,6 +26,5 @@ type Finder struct {
 	Hits         *atomic.Uint64 // of this process; counts those that change nothing
 }
 
-const (
-	longestFind = 2048 // bytes of a value that Find copies; longer ones are left to others
-)
+// longestFind is how many bytes of a value Find copies; longer ones are left to others.
+const longestFind = 2048

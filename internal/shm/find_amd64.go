@@ -8,7 +8,7 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
-// Offsets for find_amd64.s, which includes them as constants.
+// Numbers of the layout for find_amd64.s, which includes them as constants.
 const (
 	cellVersion  = unsafe.Offsetof(layout.CellHeader{}.Version)
 	cellRecency  = unsafe.Offsetof(layout.CellHeader{}.Recency)
@@ -18,28 +18,39 @@ const (
 	cellPayload  = layout.SizeCellHeader
 	maxKeyLength = layout.MaxKeyLength
 	findLimit    = longestFind
+	rebuilding   = layout.EpochRebuilding
+	tagShift     = layout.SlotTagShift
+	stateMask    = layout.VersionStateMask
+	staleBits    = 64 - layout.ExpiryStaleShift
 	stampShift   = layout.RecencyStampShift
 	turnShift    = layout.RecencyTurnShift
 	turnMask     = layout.RecencyTurnMask
 )
 
-//go:noescape
-func prefetchRecord(f *Finder, hash uint64)
+// And those that its instructions imply.
+var (
+	_ = [1]struct{}{}[layout.SizeBucket-1<<6]
+	_ = [1]struct{}{}[layout.SlotsPerBucket-7]     // of eight words, the mask of the matches
+	_ = [1]struct{}{}[layout.SlotTagShift-32]      // tags are compared as the upper halves
+	_ = [1]struct{}{}[layout.RecencyStampShift-16] // the rest of the word is moved as 16 bits
+	_ = [1]struct{}{}[layout.RecencyCountMask-3]   // the count is raised by 1
+)
 
-// Find copies the value to dst and returns its length, or -1 for anything but
-// the common case. Word is the key's length and flags as in CellHeader.KeyFlags.
-// If there is more to be done with the record's recency it returns the cell, and the
-// word as it was while the version was right.
+// Find is described with Finder.
 //
 // It notes the use with a compare-and-exchange that is one instruction, but without
 // the lock that would keep other processors out for its duration, and the next
-// lookup's loads waiting. If another reader notes a use within that microsecond, one
-// of the two is lost, which are of one time. Unless this reader was held up since it
-// looked at the clock: so it looks again afterwards, and if that was for longer than
-// the grain, the use is to be noted anew, with the lock. RATIONALE.md, "The read path".
+// lookup's loads waiting. What another one stores in the same nanoseconds may be
+// lost: a use of the same time, a count, a turn. Unless this reader was held up since
+// it looked at the clock: so it looks again afterwards, and if by then the stamp is
+// older than the grain the use is to be noted anew, with the lock. RATIONALE.md, "The
+// read path".
 //
 //go:noescape
 func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *layout.CellHeader, recency uint64)
+
+//go:noescape
+func prefetchRecord(f *Finder, hash uint64)
 
 // PrefetchBucket asks for the hash's bucket.
 func (f *Finder) PrefetchBucket(hash uint64) {

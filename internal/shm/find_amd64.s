@@ -2,37 +2,23 @@
 
 #include "go_asm.h"
 #include "textflag.h"
+#include "match_amd64.h"
 
 // MATCH leaves in SLOT the address of the first slot of the hash's bucket that has
-// the tag, by comparing four times four 32-bit words; it sets the zero flag and
-// jumps to NONE if there is none. F is the Finder, TAG the tag, AX, CX and X0 to
-// X4 are lost.
+// the tag, and jumps to NONE if there is none. F is the Finder, TAG becomes the tag,
+// AX, CX and X0 to X4 are lost.
 #define MATCH(F, HASH, TAG, SLOT, NONE) \
-	MOVL     HASH, AX;                        \
-	IMULQ    Finder_Buckets(F), AX;           \
-	SHRQ     $32, AX;                         \
-	SHLQ     $6, AX;                          \
-	ADDQ     (Finder_Index+Window_base)(F), AX; \
-	MOVQ     HASH, TAG;                       \
-	SHRQ     $32, TAG;                        \
-	MOVQ     TAG, X0;                         \
-	PSHUFD   $0, X0, X0;                      \
-	MOVOU    0(AX), X1;                       \
-	MOVOU    16(AX), X2;                      \
-	MOVOU    32(AX), X3;                      \
-	MOVOU    48(AX), X4;                      \
-	PCMPEQL  X0, X1;                          \
-	PCMPEQL  X0, X2;                          \
-	PCMPEQL  X0, X3;                          \
-	PCMPEQL  X0, X4;                          \
-	PACKSSLW X2, X1;                          \
-	PACKSSLW X4, X3;                          \
-	PACKSSWB X3, X1;                          \
-	PMOVMSKB X1, CX;                          \
-	ANDL     $0x2AAA, CX;                     \
-	BSFL     CX, CX;                          \
-	JZ       NONE;                            \
-	LEAQ     -4(AX)(CX*4), SLOT
+	MOVL  HASH, AX;                            \
+	IMULQ Finder_Buckets(F), AX;               \
+	SHRQ  $32, AX;                             \
+	SHLQ  $6, AX;                              \
+	ADDQ  (Finder_Index+Window_base)(F), AX;   \
+	MOVQ  HASH, TAG;                           \
+	SHRQ  $const_tagShift, TAG;                \
+	COMPARE(AX, TAG);                          \
+	BSFL  CX, CX;                              \
+	JZ    NONE;                                \
+	LEAQ  -4(AX)(CX*4), SLOT
 
 // func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *layout.CellHeader, recency uint64)
 //
@@ -43,13 +29,13 @@ TEXT ·Find(SB), NOSPLIT, $0-96
 	MOVQ hash+56(FP), R8
 	MOVQ Finder_Epoch(DI), AX
 	MOVQ (AX), R15                 // pairs with rebuild
-	TESTQ $1, R15
+	TESTQ $const_rebuilding, R15
 	JNZ  no
 	MATCH(DI, R8, R9, R10, no)
 
 	MOVQ (R10), R11                // the slot; pairs with write
 	MOVQ R11, AX
-	SHRQ $32, AX
+	SHRQ $const_tagShift, AX
 	CMPQ AX, R9
 	JNE  no
 	MOVL R11, R12
@@ -62,7 +48,7 @@ TEXT ·Find(SB), NOSPLIT, $0-96
 	MOVQ const_cellVersion(R12), R13 // pairs with fill and release
 	TESTQ R13, R13
 	JZ   no
-	TESTQ $3, R13
+	TESTQ $const_stateMask, R13
 	JNZ  no
 	MOVL const_cellKeyFlags(R12), AX
 	CMPL AX, word+64(FP)
@@ -79,15 +65,21 @@ TEXT ·Find(SB), NOSPLIT, $0-96
 	CMPQ AX, Finder_Payload(DI)
 	JA   no
 	MOVQ const_cellExpiry(R12), AX
-	SHLQ $16, AX
+	SHLQ $const_staleBits, AX        // what is left is the expiry, 0 being never
 	JZ   unexpired
-	SHRQ $16, AX
+	SHRQ $const_staleBits, AX
 	MOVQ Finder_Wall(DI), CX
 	CMPQ AX, (CX)
 	JBE  no
 
 unexpired:
 	MOVQ const_cellRecency(R12), R9
+	MOVQ R9, AX                      // did the record go to the front in another turn?
+	SHRQ $const_turnShift, AX
+	MOVQ Finder_Turn(DI), CX
+	XORQ (CX), AX
+	TESTQ $const_turnMask, AX
+	JNZ  no
 	MOVQ key_base+32(FP), SI
 	LEAQ const_cellPayload(R12), DI  // key bytes, then value bytes
 	CMPQ DX, $8
@@ -141,12 +133,6 @@ whole:
 	CMPQ R15, (AX)                   // rebuild.pml BREAK_EPOCH_HIT
 	JNE  no
 	MOVQ BX, n+72(FP)
-	MOVQ R9, AX                      // did the record go to the front in another turn?
-	SHRQ $const_turnShift, AX
-	MOVQ Finder_Turn(DI), CX
-	XORQ (CX), AX
-	TESTQ $const_turnMask, AX
-	JNZ  report
 
 	// The new word, without a branch: what it is hangs on memory that is not there yet.
 	MOVQ R9, CX
@@ -173,17 +159,19 @@ whole:
 	CMOVQCS DX, CX
 
 	LEAQ const_cellRecency(R12), DX  // what stays as it is is written elsewhere
+	MOVQ R9, recency+88(FP)
 	LEAQ recency+88(FP), AX
 	CMPQ CX, R9
 	CMOVQEQ AX, DX
 	MOVQ R9, AX
 	CMPXCHGQ CX, (DX)                // without LOCK: see Find
-	MOVQ (SI), AX
-	SUBQ R8, AX
-	CMPQ AX, Finder_Grain(DI)
-	JA   late
+	JNE  report                      // somebody else changed it
+	MOVQ CX, DX                      // is the stamp that stands there old by now?
+	SHRQ $const_stampShift, DX
+	ADDQ Finder_Grain(DI), DX
+	CMPQ DX, (SI)
+	JCS  late
 
-done:
 	MOVQ $0, cell+80(FP)
 	MOVQ Finder_Hits(DI), CX
 	INCQ (CX)

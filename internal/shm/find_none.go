@@ -17,10 +17,7 @@ func (f *Finder) line(hash uint64) (off uint64, slot int, ok bool) {
 	return off, bits.TrailingZeros32(m) / 2, m != 0
 }
 
-// Find copies the value to dst and returns its length, or -1 for anything but
-// the common case. Word is the key's length and flags as in CellHeader.KeyFlags. If
-// the record's recency is to change it returns the cell, and the word as it was
-// while the version was right.
+// Find is described with Finder.
 func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *layout.CellHeader, recency uint64) {
 	epoch := f.Epoch.Load() // pairs with rebuild
 	off, i, ok := f.line(hash)
@@ -39,7 +36,7 @@ func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *la
 	payload := off + layout.SizeCellHeader
 	if version == 0 || version&layout.VersionStateMask != 0 || c.KeyFlags.Load() != word || len(key) > layout.MaxKeyLength ||
 		length > uint64(len(dst)) || length > longestFind || uint64(len(key))+length > f.Payload ||
-		f.expired(c.Expiry.Load()) || !f.Cells.Equal(payload, key) {
+		f.expired(c.Expiry.Load()) || (seen>>layout.RecencyTurnShift^f.Turn.Load())&layout.RecencyTurnMask != 0 || !f.Cells.Equal(payload, key) {
 		return -1, nil, 0
 	}
 	f.Cells.Read(dst[:length], payload+uint64(len(key)))
@@ -47,8 +44,7 @@ func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *la
 	if c.Version.Load() != version || named.Load() != slot || f.Epoch.Load() != epoch {
 		return -1, nil, 0
 	}
-	stale := seen>>layout.RecencyStampShift+f.Grain < f.Now.Load()
-	if stale || (seen>>layout.RecencyTurnShift^f.Turn.Load())&layout.RecencyTurnMask != 0 || seen&f.Raise != f.Raise {
+	if seen>>layout.RecencyStampShift+f.Grain < f.Now.Load() || seen&f.Raise != f.Raise {
 		return int(length), c, seen
 	}
 	f.Hits.Add(1)
