@@ -151,6 +151,7 @@ type Cache struct {
 	loadTimeout time.Duration
 	flights     flights
 	loads       loadCounters
+	misses      atomic.Int64 // beyond those that the slab counts
 
 	refreshing  sync.Mutex // guards the making of views
 	differences []Difference
@@ -303,8 +304,9 @@ func Destroy(ctx context.Context, dir, name string) error { return table.Destroy
 func (c *Cache) Table() *table.Table { return c.control }
 
 // Get appends the value of key to dst and returns the result and whether there
-// was one. On a miss or an error it returns dst as it was. An empty value appended
-// to nil is nil: look at ok. A key longer than MaxKey is a miss. Get takes no lock,
+// was one. On a miss or an error it returns dst as it was; but its room may be
+// written to at any rate, and must not overlap key. An empty value appended to nil
+// is nil: look at ok. A key longer than MaxKey is a miss. Get takes no lock,
 // waits for nobody, and does not allocate if dst has room. A value is whole and not
 // older than the last Set that returned before Get began. Where writers keep it
 // from being sure within a bound it tries the shard's lock once, without waiting,
@@ -325,7 +327,7 @@ func (c *Cache) getSlowly(dst, key []byte) (value []byte, ok bool, err error) {
 	v := c.view.Load()
 	for looks := 0; ; {
 		value, ok, err = v.slab.GetSlowly(dst, v.slab.Key(key))
-		if ok || err != nil || !c.stale(&v, &looks, &err) {
+		if ok || err != nil || !c.missed(&v, &looks, &err, 1, true) {
 			return value, ok, err
 		}
 	}

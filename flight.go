@@ -16,7 +16,7 @@ type flight struct {
 	until  time.Time     // from when on others need not wait for it
 	joined int           // goroutines that may look at the result
 	done   chan struct{} // closed when the result is there
-	value  []byte        // nil if the key has to be looked up again
+	value  []byte        // if neither is set the key has to be looked up again
 	err    error
 }
 
@@ -58,15 +58,18 @@ func (fs *flights) remove(name string, f *flight) {
 	}
 }
 
-// land gives the result to those who joined: the error, or, if it is to be shared,
-// the value. They get a copy, as the value may lie in its caller's memory.
+// land gives the result to those who joined, if it is to be shared. They get a copy
+// of the value, which may lie in its caller's memory.
 func (fs *flights) land(name string, f *flight, value []byte, share bool, err error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.remove(name, f)
-	if f.joined > 0 && share {
+	switch {
+	case !share || f.joined == 0:
+	case err != nil:
+		f.err = err
+	default:
 		f.value = append([]byte{}, value...)
 	}
-	f.err = err
 	close(f.done)
 }

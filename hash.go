@@ -7,7 +7,7 @@ import (
 	"github.com/flagstone-shm/flagstone/slab"
 )
 
-// HashOf returns the 64-bit hash by which Evict names a key of this cache.
+// HashOf returns the 64-bit hash by which Evict names a key that is in no namespace.
 func (c *Cache) HashOf(key []byte) uint64 { return c.view.Load().slab.HashOf(key) }
 
 // GetHash is Get for what SetHash stored.
@@ -15,7 +15,7 @@ func (c *Cache) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err err
 	c.pulse.beat()
 	v := c.view.Load()
 	value, ok, err = v.slab.GetHash(dst, hash)
-	for looks := 0; !ok && err == nil && c.stale(&v, &looks, &err); {
+	for looks := 0; !ok && err == nil && c.missed(&v, &looks, &err, 1, true); {
 		value, ok, err = v.slab.GetHash(dst, hash)
 	}
 	return value, ok, err

@@ -21,20 +21,23 @@ type Loader func(ctx context.Context) (Item, error)
 // GetOrLoad returns key's value. If there is none, load computes it, once for all
 // processes and goroutines that ask at the same time: one calls load and stores
 // what it returns, the others wait until ctx ends (ErrBusy). They get the value, or
-// the error: as it is within the process, as a *LoadError in others. If an earlier
-// value has expired within its StaleFor, all but the one that loads get that at
-// once. If the loader dies, or takes longer than Options.LoadTimeout or its context,
-// another one loads, and what the late one returns is not stored. So it is if the
-// key is set or deleted meanwhile, or there is no room, or the item is refused
-// (ErrValueTooLong, ErrTTL): then it is computed at each call. The caller of that
-// load gets its value all the same; OnEvent tells, and Stats counts it as Refused.
-// ErrNested says that load itself asks for the key. A hit costs as much as Get and
-// one allocation.
+// the error: as it is within the process, as a *LoadError in others, and later, within
+// its NegativeTTL, in all. If an earlier value has expired within its StaleFor, all
+// but the one that loads get that at once. If the loader dies, or takes longer than
+// Options.LoadTimeout or its context, another one loads, and what the late one
+// returns is not stored. So it is if the key is set or deleted meanwhile; and if
+// there is no room, or the item is refused (ErrValueTooLong, ErrTTL): then it is
+// computed at each call. The caller of such a load gets its value all the same;
+// OnEvent tells, and Stats counts it as Refused. ErrNested says that load itself
+// asks for the key. Where there is no room for the claim (ErrFull), only those who
+// asked before load began share what it returns. A hit costs as much as Get and one
+// allocation.
 func (s *scope) GetOrLoad(ctx context.Context, key []byte, load Loader) ([]byte, error) {
 	return s.AppendOrLoad(ctx, nil, key, load)
 }
 
-// AppendOrLoad is GetOrLoad, appending the value to dst.
+// AppendOrLoad is GetOrLoad, appending the value to dst, whose room must not overlap
+// key.
 func (s *scope) AppendOrLoad(ctx context.Context, dst, key []byte, load Loader) ([]byte, error) {
 	c := s.cache
 	get := s.Get
@@ -75,6 +78,7 @@ type loading struct {
 	load   Loader
 	outer  *loading // whose load called this one
 	flight *flight  // that it leads
+	waited bool
 }
 
 type loadingKey struct{}
@@ -122,7 +126,7 @@ func (l *loading) get(ctx context.Context, dst []byte) ([]byte, error) {
 			l.cache.flights.leave(f)
 			return value, nil
 		}
-		counters.waits.Add(1)
+		l.wait()
 		select {
 		case <-f.done:
 			if f.value != nil || f.err != nil {
@@ -134,6 +138,14 @@ func (l *loading) get(ctx context.Context, dst []byte) ([]byte, error) {
 			l.cache.flights.leave(f)
 			return dst, fmt.Errorf("wait for a load: %w: %w", ErrBusy, ctx.Err())
 		}
+	}
+}
+
+// wait counts the lookup among those that had to wait.
+func (l *loading) wait() {
+	if !l.waited {
+		l.cache.loads.waits.Add(1)
+		l.waited = true
 	}
 }
 
@@ -149,20 +161,17 @@ func (l *loading) fly(ctx context.Context, f *flight, dst []byte, stale bool) (v
 	l.flight = f
 	share := false
 	defer func() {
-		told := err
-		if ctx.Err() != nil {
-			told = nil
-		}
-		l.cache.flights.land(l.name, f, value[min(len(dst), len(value)):], share, told)
+		share = share && (err == nil || ctx.Err() == nil)
+		l.cache.flights.land(l.name, f, value[min(len(dst), len(value)):], share, err)
 	}()
 	value, share, err = l.lead(ctx, dst, stale)
 	return value, err
 }
 
-// lead claims the key, or waits for the process that has. Share says that the
-// value was computed here; stale that an expired one may be returned meanwhile.
+// lead claims the key, or waits for the process that has. Share says that the value
+// or error is that of all who have joined the flight, and need not be looked up
+// again; stale that an expired value may be returned meanwhile.
 func (l *loading) lead(ctx context.Context, dst []byte, stale bool) (value []byte, share bool, err error) {
-	waiting := false
 	for {
 		l.cache.table.Tick()
 		timeout := l.timeout(ctx)
@@ -177,21 +186,26 @@ func (l *loading) lead(ctx context.Context, dst []byte, stale bool) (value []byt
 		case err != nil:
 			return dst, false, err
 		case claim.State == slab.Failed:
-			return dst, false, &LoadError{claim.Text}
+			return dst, l.stands(claim), &LoadError{claim.Text}
 		case stale:
 			if value, ok, _, err := l.slab.GetStale(dst, l.key); ok && err == nil {
 				l.cache.loads.stale.Add(1)
 				return value, false, nil
 			}
 		}
-		if !waiting {
-			l.cache.loads.waits.Add(1)
-			waiting = true
-		}
-		if value, ok, err := l.await(ctx, dst, claim); ok || err != nil {
-			return value, false, err
+		l.wait()
+		if value, ok, share, err := l.await(ctx, dst, claim); ok || err != nil {
+			return value, share, err
 		}
 	}
+}
+
+// stands reports, of another's failed claim, that nobody who has joined came after
+// the key was set or deleted: no more can join, and the claim is still there.
+func (l *loading) stands(failed slab.Claim) bool {
+	l.cache.flights.part(l.name, l.flight)
+	now, err := l.slab.ClaimOf(l.key)
+	return err == nil && now.Version == failed.Version
 }
 
 // A waiter looks again after an eighth of the time it has waited, within these
@@ -202,40 +216,40 @@ const (
 )
 
 // await waits until the claim, or whichever follows it, is filled, failed or
-// nobody's; then ok and err are unset.
-func (l *loading) await(ctx context.Context, dst []byte, claim slab.Claim) (value []byte, ok bool, err error) {
+// nobody's; then ok and err are unset. Share is as in lead.
+func (l *loading) await(ctx context.Context, dst []byte, claim slab.Claim) (value []byte, ok, share bool, err error) {
 	began := time.Now()
 	for timer := time.NewTimer(firstLook); ; timer.Reset(min(max(time.Since(began)/8, firstLook), longestLook)) {
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return dst, false, fmt.Errorf("wait for a load in another process: %w: %w", ErrBusy, ctx.Err())
+			return dst, false, false, fmt.Errorf("wait for a load in another process: %w: %w", ErrBusy, ctx.Err())
 		}
 		if err := l.cache.table.Usable(); err != nil {
-			return dst, false, err
+			return dst, false, false, err
 		}
 		l.cache.pulse.beat() // the deadline is in the domain's time
 		now, err := l.slab.ClaimOf(l.key)
 		switch {
 		case err != nil && !errors.Is(err, ErrBusy):
-			return dst, false, err
+			return dst, false, false, err
 		case err != nil || now.State == slab.Loading:
 			claim.Version = max(claim.Version, now.Version)
 			continue
 		// The error of a load that began later than ours counts as well.
 		case now.State == slab.Failed && (now.Ended >= claim.Version || now.Until > l.cache.wall()):
-			return dst, false, &LoadError{now.Text}
+			return dst, false, l.stands(now), &LoadError{now.Text}
 		}
 		if it, ok, err := l.slab.Use(dst, l.key); ok || err != nil && !errors.Is(err, ErrBusy) {
-			return orElse(it.Value, dst, ok), ok, err
+			return orElse(it.Value, dst, ok), ok, false, err
 		}
-		return dst, false, nil // claim it
+		return dst, false, false, nil // claim it
 	}
 }
 
 // compute calls load and stores what it returns under the claim; 0 is none. Share
-// says that the value holds for all who have joined the flight.
+// is as in lead.
 func (l *loading) compute(ctx context.Context, dst []byte, version uint64, timeout time.Duration) (value []byte, share bool, err error) {
 	claim := &Claim{l.cache, l.slab, l.key, version}
 	inside, cancel := context.WithTimeout(context.WithValue(ctx, loadingKey{}, l), timeout)
@@ -255,11 +269,13 @@ func (l *loading) compute(ctx context.Context, dst []byte, version uint64, timeo
 			_ = store(func(ctx context.Context) error { return claim.Abandon(ctx, nil, 0) })
 		}
 	}()
+	if version == 0 { // who comes now must not join: nothing tells us if the key is set or deleted
+		l.cache.flights.part(l.name, l.flight)
+	}
 	l.cache.loads.loads.Add(1)
 	it, err := l.load(inside)
 	returned = true
-	// Who comes now must not join: the key may have been set or deleted between our
-	// storing and that.
+	// And now: the key may be set or deleted between our storing and that.
 	l.cache.flights.part(l.name, l.flight)
 	if err != nil {
 		l.cache.loads.errors.Add(1)
@@ -267,18 +283,20 @@ func (l *loading) compute(ctx context.Context, dst []byte, version uint64, timeo
 		if ctx.Err() != nil { // the caller gave up, which is not the key's fault
 			cause = nil
 		}
-		_ = store(func(ctx context.Context) error { return claim.Abandon(ctx, cause, it.NegativeTTL) })
-		return dst, false, err
+		ended := store(func(ctx context.Context) error { return claim.Abandon(ctx, cause, it.NegativeTTL) })
+		return dst, held(ended), err
 	}
 	unstored := store(func(ctx context.Context) error { _, err := claim.Fill(ctx, it); return err })
 	if unstored != nil {
 		l.cache.loads.refused.Add(1)
 		l.cache.tell(Event{Kind: EventUnstored, Key: l.asked, Err: unstored})
 	}
-	// If the claim was lost, or may be, the value may be older than who has joined.
-	share = !errors.Is(unstored, ErrClaimLost) && !errors.Is(unstored, ErrBusy)
-	return append(dst, it.Value...), share, nil
+	return append(dst, it.Value...), held(unstored), nil
 }
+
+// held reports whether a claim was there to the end, as how it ended says. If it was
+// lost, or may be, value and error may be older than who has joined.
+func held(ended error) bool { return !errors.Is(ended, ErrClaimLost) && !errors.Is(ended, ErrBusy) }
 
 const storeTimeout = time.Second
 

@@ -12,7 +12,8 @@ import (
 // Namespace is a part of a cache with keys of its own. All processes that name it
 // alike share it, and Clear empties it at once. It is a handle without state:
 // make as many as you like. Its keys take 8 bytes more, and each of its operations
-// one more lookup, of the namespace's id, a random number that begins its keys. All
+// one more lookup, of the namespace's id, a random number that begins its keys. What
+// makes no id, as Delete or All, returns ErrBusy at once where that lookup does. All
 // methods may be called concurrently.
 type Namespace struct{ scope }
 
@@ -64,19 +65,19 @@ func (s *scope) id(v *view, dst []byte) (id []byte, ok bool, err error) {
 	return it.Value, ok && len(it.Value) == len(dst)+8, err
 }
 
-// newID makes an id. It is random, as a namespace whose id was evicted, being
-// unused for longer than all of its records, must not meet its old records again.
+// newID makes an id. It is random, as a namespace whose id was evicted to make room,
+// or lost, must not meet its old records again.
 func newID() []byte { return binary.LittleEndian.AppendUint64(nil, rand.Uint64()|1) }
 
-// prefix returns a view that was up to date during the call, and the id as id does,
-// but waits until ctx ends where that would say that it is busy. With create a
-// namespace without id gets one.
+// prefix returns a view that was up to date during the call, and the id as id does.
+// With create a namespace without id gets one, and where id would say that it is
+// busy it waits until ctx ends.
 func (s *scope) prefix(ctx context.Context, dst []byte, create bool) (v *view, id []byte, ok bool, err error) {
 	if v, err = s.cache.fresh(); err != nil {
 		return v, nil, false, err
 	}
 	id, ok, err = s.id(v, dst)
-	if ok || err == nil && !create || err != nil && !errors.Is(err, ErrBusy) {
+	if ok || !create || err != nil && !errors.Is(err, ErrBusy) {
 		return v, id, ok, err
 	}
 	id, err = v.slab.Keep(ctx, dst, v.slab.NamespaceKey(s.name), &slab.Item{Value: newID()})

@@ -285,6 +285,28 @@ func TestSwapItem_TokenOrAbsent_StoresWithAllOfTheItem(t *testing.T) {
 	}
 }
 
+func TestNamespace_ID_NamesWhatWasEvicted(t *testing.T) {
+	c := open(t, options(t.TempDir()))
+	space := c.Namespace("n")
+	if id, ok, err := space.ID(); id != 0 || ok || err != nil {
+		t.Fatal(id, ok, err)
+	}
+	ids := map[uint64]bool{}
+	for range 5 {
+		must(t, space.Set(limited(t), []byte("k"), nil, 0))
+		id, ok, err := space.ID()
+		again, _, _ := c.Namespace("n").ID()
+		if id == 0 || !ok || err != nil || again != id || ids[id] {
+			t.Fatal(id, again, ids, ok, err)
+		}
+		ids[id] = true
+		must(t, space.Clear(limited(t)))
+		if id, ok, err := space.ID(); id != 0 || ok || err != nil {
+			t.Fatal(id, ok, err)
+		}
+	}
+}
+
 func TestClaim_CacheDestroyed_NothingIsFilled(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, options(dir))

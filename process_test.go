@@ -242,6 +242,9 @@ func TestProcesses_SlabTruncated_ErrFaultAndNobodyDies(t *testing.T) {
 	c := opened(t, dir)
 	c.expect("ok", "set", "k", "v")
 	must(t, os.Truncate(slabFile(t, dir), 4096))
+	if v, ok, err := cache.Get([]byte("as it was"), []byte("k")); ok || string(v) != "as it was" {
+		t.Fatalf("%q, %v, %v", v, ok, err)
+	}
 	for range 2 { // the first fault must not leave the handle's own queues locked
 		c.refused(flagstone.ErrFault, "get", "k")
 		c.refused(flagstone.ErrFault, "set", "k", "v")

@@ -43,6 +43,7 @@ func everything(t testing.TB, c *flagstone.Cache) map[string]error {
 	_, errs["EvictTag"] = c.EvictTag(ctx, 1, 1)
 	_, errs["Len"] = c.Len()
 	space := c.Namespace("never used")
+	_, _, errs["Namespace.ID"] = space.ID()
 	for prefix, s := range map[string]store{"": c, "Namespace.": space} {
 		_, _, errs[prefix+"Get, missing"] = s.Get(nil, []byte("missing"))
 		_, _, errs[prefix+"GetItem, missing"] = s.GetItem(nil, []byte("missing"))

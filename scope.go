@@ -27,7 +27,7 @@ func (s *scope) Get(dst, key []byte) (value []byte, ok bool, err error) {
 		if found {
 			value, ok, err = v.slab.GetKey(dst, s.under(v, id, key))
 		}
-		if ok || err != nil || !c.stale(&v, &looks, &err) {
+		if ok || err != nil || !c.missed(&v, &looks, &err, 1, found) {
 			return orElse(value, dst, ok), ok, err
 		}
 	}
@@ -69,16 +69,21 @@ func (s *scope) look(dst, key []byte, how slab.How) (Item, bool, error) {
 	c.pulse.beat()
 	v := c.view.Load()
 	var buf [keyRoom]byte
+	misses := 1
+	if how&slab.Silent != 0 {
+		misses = 0
+	}
 	for looks := 0; ; {
 		var it slab.Item
-		id, ok, err := s.id(v, buf[:0])
-		if ok {
+		id, found, err := s.id(v, buf[:0])
+		ok := false
+		if found {
 			it, ok, err = v.slab.Look(dst, s.under(v, id, key), how)
 		}
 		if ok && err == nil {
 			return c.unpacked(&it), true, nil
 		}
-		if err != nil || !c.stale(&v, &looks, &err) {
+		if err != nil || !c.missed(&v, &looks, &err, misses, found) {
 			return Item{}, false, err
 		}
 	}
@@ -94,16 +99,16 @@ func (s *scope) GetBatch(b *Batch, keys [][]byte) error {
 	v := c.view.Load()
 	var buf [8]byte
 	for looks := 0; ; {
-		id, ok, err := s.id(v, buf[:0])
+		id, found, err := s.id(v, buf[:0])
 		switch {
-		case !ok:
+		case !found:
 			b.Miss(len(keys))
 		case s.name == nil:
 			err = v.slab.GetBatch(b, keys)
 		default:
 			err = v.slab.GetBatchScoped(b, id, keys)
 		}
-		if err != nil || b.Hits() == len(keys) || !c.stale(&v, &looks, &err) {
+		if misses := len(keys) - b.Hits(); err != nil || misses == 0 || !c.missed(&v, &looks, &err, misses, found) {
 			return err
 		}
 	}

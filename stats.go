@@ -96,7 +96,7 @@ func (c *Cache) publishCounters() Counters {
 	defer c.pulse.publishing.Unlock()
 	of, loads := c.view.Load().slab.Counters(), &c.loads
 	own := Counters{
-		Hits: of.Hits, Misses: of.Misses, Sets: of.Sets, Deletes: of.Deletes,
+		Hits: of.Hits, Misses: uint64(max(int64(of.Misses)+c.misses.Load(), 0)), Sets: of.Sets, Deletes: of.Deletes,
 		LockWaits: of.LockWaits, Steals: of.Steals, Rebuilds: of.Rebuilds,
 		Loads: loads.loads.Load(), LoadErrors: loads.errors.Load(), LoadWaits: loads.waits.Load(),
 		Stale: loads.stale.Load(), Refused: loads.refused.Load(),

@@ -133,6 +133,19 @@ func (c *Cache) stale(v **view, looks *int, err *error) bool {
 	return true
 }
 
+// missed is stale, and sees to it that each of n misses counts once in the end,
+// however often it is looked up. Counted says that the slab has counted them.
+func (c *Cache) missed(v **view, looks *int, err *error, n int, counted bool) (again bool) {
+	again = c.stale(v, looks, err)
+	switch final := !again && *err == nil; {
+	case final && !counted:
+		c.misses.Add(int64(n))
+	case counted && !final:
+		c.misses.Add(-int64(n))
+	}
+	return again
+}
+
 // mostLooks bounds how often a miss is looked up again.
 const mostLooks = 16
 

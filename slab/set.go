@@ -36,9 +36,10 @@ const (
 // Put stores the item under the key, in place of any earlier one, if the record
 // that is there is as wanted: Anyhow, Absent, or of that version. It returns
 // whether it did, and the new version. The value is visible to everybody from one
-// store on, and there when Put returned, whoever dies. A claim on the key ends:
-// its loader knows less. If the key's shard is full, others make room by the
-// slab's order, or Put returns ErrFull. It waits for the shard's lock until ctx
+// store on, and there when Put returned, whoever dies. A claim on the key ends,
+// also where there then is no room: its loader knows less. If the key's shard is
+// full, others make room by the slab's order, or Put returns ErrFull. It waits for
+// the shard's lock until ctx
 // ends (ErrBusy): that of a dead owner a few milliseconds and a rebuild, that of
 // a stopped one as long as it is stopped.
 func (s *Slab) Put(ctx context.Context, k Key, it *Item, want uint64) (version uint64, stored bool, err error) {

@@ -198,7 +198,7 @@ const (
 	CounterSteals     = 3  // locks taken from the dead
 	CounterSets       = 4  // records written
 	CounterDeletes    = 5  // deletions that found a record
-	CounterLoads      = 6  // values computed under a claim
+	CounterLoads      = 6  // values computed by loaders
 	CounterLoadErrors = 7  // computations that failed
 	CounterLoadWaits  = 8  // lookups that waited for another's computation
 	CounterStale      = 9  // lookups answered with an expired value while another computed
