@@ -381,6 +381,52 @@ func TestLoad_EndedButNotLanded_LaterLookupsLoadAnew(t *testing.T) {
 	mustGet(t, c, "key", "new")
 }
 
+func TestLoad_DeletedMeanwhile_JoinersDoNotGetTheError(t *testing.T) {
+	c := patient(t, flagstone.Options{})
+	h := hold(t, limited(t), c, "key")
+	got[bool](t)(c.Delete(limited(t), []byte("key")))
+	late := ask(t, limited(t), c, "key", 3, gives("new"))
+	boom := errors.New("boom")
+	h.end <- func() (item, error) { return item{NegativeTTL: time.Hour}, boom }
+	mustFail(t, (<-h.result).err, boom)
+	for range 3 {
+		(<-late).must(t, "new")
+	}
+	mustGet(t, c, "key", "new")
+}
+
+// Where there is no claim that a Delete could end, nobody joins a load under way.
+func TestLoad_NoRoomAndDeletedMeanwhile_LoadedAnew(t *testing.T) {
+	c := patient(t, flagstone.Options{OnFull: flagstone.Refuse, Entries: 10, Shards: 1})
+	fillUp(t, c)
+	for _, end := range []func() (item, error){
+		func() (item, error) { return item{Value: []byte("old")}, nil },
+		func() (item, error) { return item{}, errors.New("boom") },
+	} {
+		h := hold(t, limited(t), c, "key")
+		got[bool](t)(c.Delete(limited(t), []byte("key")))
+		mustLoad(t, c, limited(t), "key", "new", gives("new"))
+		h.end <- end
+		want, err := end()
+		if r := <-h.result; string(r.value) != string(want.Value) || (r.err == nil) != (err == nil) {
+			t.Fatalf("%q, %v", r.value, r.err)
+		}
+	}
+	sound(t, c)
+}
+
+// fillUp sets keys until there is no room.
+func fillUp(t *testing.T, c *flagstone.Cache) {
+	t.Helper()
+	for i := 0; ; i++ {
+		if err := c.Set(limited(t), fmt.Append(nil, "filler", i), nil, 0); errors.Is(err, flagstone.ErrFull) {
+			return
+		} else {
+			must(t, err)
+		}
+	}
+}
+
 func TestLoad_StaleFor_OthersGetTheExpiredValue(t *testing.T) {
 	clock := &testClock{}
 	o := options(t.TempDir())
@@ -440,13 +486,7 @@ func TestLoad_FullAndRefuse_AnswersAndTells(t *testing.T) {
 		events = append(events, e)
 		mu.Unlock()
 	}})
-	for i := 0; ; i++ {
-		if err := c.Set(limited(t), fmt.Append(nil, "filler", i), nil, 0); errors.Is(err, flagstone.ErrFull) {
-			break
-		} else {
-			must(t, err)
-		}
-	}
+	fillUp(t, c)
 	mustLoad(t, c, limited(t), "key", "v", gives("v"))
 	n := c.Namespace("n")
 	mustLoad(t, n, limited(t), "key", "w", func(ctx context.Context) (item, error) {
@@ -457,18 +497,12 @@ func TestLoad_FullAndRefuse_AnswersAndTells(t *testing.T) {
 		})
 		return item{Value: []byte("w")}, nil
 	})
-	h := hold(t, limited(t), c, "key")
-	results := ask(t, limited(t), c, "key", 5, noLoad(t))
-	h.gives("shared").must(t, "shared")
-	for range 5 {
-		(<-results).must(t, "shared")
-	}
 	_, err := c.Claim(limited(t), []byte("key"), time.Hour)
 	mustFail(t, err, flagstone.ErrFull)
 	boom := errors.New("boom")
 	_, err = c.GetOrLoad(limited(t), []byte("key"), func(context.Context) (item, error) { return item{}, boom })
 	mustFail(t, err, boom)
-	if len(events) != 4 || slices.ContainsFunc(events, func(e flagstone.Event) bool {
+	if len(events) != 3 || slices.ContainsFunc(events, func(e flagstone.Event) bool {
 		return e.Kind != flagstone.EventUnstored || !errors.Is(e.Err, flagstone.ErrFull)
 	}) {
 		t.Fatalf("%+v", events)

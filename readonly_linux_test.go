@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -215,8 +216,51 @@ func TestReadOnly_ShardBeingRebuilt_ErrBusy(t *testing.T) {
 	_, _, err = looking.Get(nil, key)
 	mustFail(t, err, flagstone.ErrBusy)
 	mustFail(t, scan(limited(t), looking, func(flagstone.Record) bool { return true }), flagstone.ErrBusy)
+	n := looking.Namespace(string(key)) // its id would be in the same shard
+	for _, records := range []iter.Seq2[flagstone.Record, error]{n.All(limited(t)), n.Tagged(limited(t), 1)} {
+		for _, err := range records {
+			mustFail(t, err, flagstone.ErrBusy)
+		}
+	}
 	epoch.Store(was)
 	mustGet(t, looking, string(key), "v")
+}
+
+// What makes no id does not wait for the right to make one.
+func TestNamespace_ShardBeingRebuilt_ErrBusyAndNothingIsMade(t *testing.T) {
+	dir := t.TempDir()
+	c, other := open(t, options(dir)), open(t, options(dir))
+	n := c.Namespace(string(keyIn(c, 0)))
+	f, err := os.OpenFile(slabFile(t, dir), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	seg, err := shm.Map(f, 2*layout.PageSize)
+	must(t, err)
+	defer seg.Close()
+	shard := shm.At[layout.Shard](seg.Window(), layout.PageSize)
+	was := shard.Epoch.Load()
+	shard.Lock.Store(other.Table().Token())
+	shard.Epoch.Store(was | layout.EpochRebuilding)
+	ctx, cancel := context.WithCancel(limited(t))
+	cancel() // who waits says so
+	k := []byte("k")
+	errs := map[string]error{}
+	_, errs["Delete"] = n.Delete(ctx, k)
+	_, errs["Touch"] = n.Touch(ctx, k, 0)
+	_, _, errs["CompareAndSwap"] = n.CompareAndSwap(ctx, k, 1024, k, 0)
+	for _, err := range n.All(ctx) {
+		errs["All"] = err
+	}
+	shard.Epoch.Store(was)
+	shard.Lock.Store(0)
+	for _, op := range []string{"Delete", "Touch", "CompareAndSwap", "All"} {
+		if err := errs[op]; !errors.Is(err, flagstone.ErrBusy) || errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+	if id, ok, err := n.ID(); ok || err != nil {
+		t.Errorf("id %x, %v", id, err)
+	}
 }
 
 func TestReadOnly_NothingThere_ErrNotFoundNothingMade(t *testing.T) {

@@ -103,6 +103,59 @@ func TestStats_LoadWaitsAndStale_Counted(t *testing.T) {
 	}
 }
 
+// Each lookup that finds nothing is one miss: also in a namespace without id, where
+// no record is looked up, and where the directory has changed, when it is twice.
+func TestStats_Misses_CountedOnceEach(t *testing.T) {
+	o := options(t.TempDir())
+	c := open(t, o)
+	key, keys := []byte("none"), [][]byte{[]byte("a"), []byte("b"), []byte("c")}
+	used := c.Namespace("used")
+	must(t, used.Set(limited(t), []byte("key"), nil, 0))
+	for name, s := range map[string]store{"cache": c, "namespace": used, "without id": c.Namespace("none")} {
+		for _, changed := range []bool{false, true} {
+			for _, op := range []struct {
+				name   string
+				misses uint64
+				look   func() error
+			}{
+				{"Get", 1, func() error { _, _, err := s.Get(nil, key); return err }},
+				{"GetItem", 1, func() error { _, _, err := s.GetItem(nil, key); return err }},
+				{"GetBatch", 3, func() error { return s.GetBatch(new(flagstone.Batch), keys) }},
+				{"GetHash", 1, func() error { _, _, err := c.GetHash(nil, 7); return err }},
+				{"Peek", 0, func() error { _, _, err := s.Peek(nil, key); return err }},
+				{"TTL", 0, func() error { _, _, err := s.TTL(key); return err }},
+			} {
+				before := mustStats(t, c).Own.Misses
+				if changed {
+					must(t, open(t, o).Close())
+				}
+				must(t, op.look())
+				if n := mustStats(t, c).Own.Misses - before; n != op.misses {
+					t.Errorf("%s, %s, directory changed %v: %d misses, want %d", name, op.name, changed, n, op.misses)
+				}
+			}
+		}
+	}
+}
+
+// A lookup counts once, though it first waits for a goroutine and then for a claim.
+func TestStats_LoadWaitsTwice_CountedOnce(t *testing.T) {
+	c := patient(t, flagstone.Options{})
+	ctx, cancel := context.WithCancel(limited(t))
+	h := hold(t, ctx, c, "key")
+	waiter := ask(t, limited(t), c, "key", 1, gives("v"))
+	_, err := c.Delete(limited(t), []byte("key")) // ends the claim
+	must(t, err)
+	_, err = c.Claim(limited(t), []byte("key"), 50*time.Millisecond)
+	must(t, err)
+	cancel()
+	h.end <- func() (item, error) { return item{}, ctx.Err() }
+	(<-waiter).must(t, "v")
+	if own := mustStats(t, c).Own; own.LoadWaits != 1 {
+		t.Errorf("%+v", own)
+	}
+}
+
 func TestStats_SeveralProcesses_EachAndSummed(t *testing.T) {
 	dir := t.TempDir()
 	cache := open(t, options(dir))

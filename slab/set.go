@@ -39,9 +39,8 @@ const (
 // store on, and there when Put returned, whoever dies. A claim on the key ends,
 // also where there then is no room: its loader knows less. If the key's shard is
 // full, others make room by the slab's order, or Put returns ErrFull. It waits for
-// the shard's lock until ctx
-// ends (ErrBusy): that of a dead owner a few milliseconds and a rebuild, that of
-// a stopped one as long as it is stopped.
+// the shard's lock until ctx ends (ErrBusy): that of a dead owner a few
+// milliseconds and a rebuild, that of a stopped one as long as it is stopped.
 func (s *Slab) Put(ctx context.Context, k Key, it *Item, want uint64) (version uint64, stored bool, err error) {
 	if err := s.fits(&k, it); err != nil {
 		return 0, false, err
