@@ -12,8 +12,7 @@ import (
 // Namespace is a part of a cache with keys of its own. All processes that name it
 // alike share it, and Clear empties it at once. It is a handle without state:
 // make as many as you like. Its keys take 8 bytes more, and each of its operations
-// one more lookup, of the namespace's id, a random number that begins its keys. What
-// makes no id, as Delete or All, returns ErrBusy at once where that lookup does. All
+// one more lookup, of the namespace's id, a random number that begins its keys. All
 // methods may be called concurrently.
 type Namespace struct{ scope }
 
@@ -69,16 +68,21 @@ func (s *scope) id(v *view, dst []byte) (id []byte, ok bool, err error) {
 // or lost, must not meet its old records again.
 func newID() []byte { return binary.LittleEndian.AppendUint64(nil, rand.Uint64()|1) }
 
-// prefix returns a view that was up to date during the call, and the id as id does.
-// With create a namespace without id gets one, and where id would say that it is
-// busy it waits until ctx ends.
+// prefix returns a view that was up to date during the call, and the id as id does,
+// but where that would say that it is busy it waits until ctx ends, unless the handle
+// is read-only. With create a namespace without id gets one.
 func (s *scope) prefix(ctx context.Context, dst []byte, create bool) (v *view, id []byte, ok bool, err error) {
 	if v, err = s.cache.fresh(); err != nil {
 		return v, nil, false, err
 	}
 	id, ok, err = s.id(v, dst)
-	if ok || !create || err != nil && !errors.Is(err, ErrBusy) {
+	busy := errors.Is(err, ErrBusy) && !s.cache.domain.ReadOnly
+	switch {
+	case ok || err != nil && !busy || err == nil && !create:
 		return v, id, ok, err
+	case !create:
+		id, ok, err = v.slab.GetWaiting(ctx, dst, v.slab.NamespaceKey(s.name))
+		return v, id, ok && len(id) == len(dst)+8, err
 	}
 	id, err = v.slab.Keep(ctx, dst, v.slab.NamespaceKey(s.name), &slab.Item{Value: newID()})
 	return v, id, err == nil, err

@@ -1,6 +1,7 @@
 package slab
 
 import (
+	"context"
 	"math/bits"
 	"runtime"
 
@@ -76,6 +77,24 @@ func (s *Slab) GetSlowly(dst []byte, k Key) (value []byte, ok bool, err error) {
 		}
 	}
 	return s.get(dst, k, &look{})
+}
+
+// GetWaiting is GetKey under the lock, for which it waits as Put does; it is no use
+// of the record.
+func (s *Slab) GetWaiting(ctx context.Context, dst []byte, k Key) (value []byte, ok bool, err error) {
+	sh := s.shardOf(k.hash)
+	err = s.update(ctx, sh, func() error {
+		f, err := sh.find(&k)
+		if ok = err == nil && sh.current(&f) != Absent; !ok {
+			return err
+		}
+		value, err = sh.valueOf(dst, &k, f.cell)
+		return err
+	})
+	if !ok || err != nil {
+		return dst, false, err
+	}
+	return value, true, nil
 }
 
 // GetHash is Get for a record that SetHash stored.
