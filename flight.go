@@ -8,7 +8,7 @@ import (
 // flights are the keys that goroutines of this handle are loading or waiting for
 // in other processes: one goes, the others join it.
 type flights struct {
-	mu    sync.Mutex // guards under way, and the counts of its flights
+	mu    sync.Mutex // guards inAir and its flights
 	inAir map[string]*flight
 }
 
