@@ -1,3 +1,5 @@
+//go:build linux
+
 package flagstone_test
 
 import (
@@ -11,6 +13,8 @@ import (
 
 	"github.com/flagstone-shm/flagstone"
 )
+
+func init() { obeyMore = obeyLoad }
 
 // obeyLoad is obey for what concerns loads. A load says "loading", and then does as
 // the next line says: "give VALUE" or "fail TEXT [NEGATIVE-TTL]".

@@ -187,8 +187,11 @@ func obey(c **flagstone.Cache, dir, order string, arg []string) (answer string, 
 		*c = nil
 		return "closed", err
 	}
-	return obeyLoad(ctx, c, dir, order, arg)
+	return obeyMore(ctx, c, dir, order, arg)
 }
+
+// obeyMore is set where processes share a cache.
+var obeyMore func(ctx context.Context, c **flagstone.Cache, dir, order string, arg []string) (answer string, err error)
 
 // numbered is the key that the child sets as its i'th.
 func numbered(i int) []byte { return fmt.Append(nil, "number", i%laps) }

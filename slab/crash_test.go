@@ -486,3 +486,70 @@ func TestFault_FileTruncated_ErrorAndProcessLives(t *testing.T) {
 	mustGet(t, s, []byte("k"), "v")
 	sound(t, s)
 }
+
+// Writers die while they evict, others read: the queues are sound afterwards, and
+// what is there is whole.
+func TestCrash_KilledWhileEvicting_QueuesSound(t *testing.T) {
+	eachOrder(t, checkKilledEvicting)
+}
+
+func checkKilledEvicting(t *testing.T, order Order) {
+	dir, _, _ := newFileSegment(t, Options{Entries: crashKeys / 2, Shards: 1, MaxValue: 400, Order: order})
+	s, err := openShared(dir, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 2))
+	for round := range effort(12) {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), childVariable+"="+dir, "SEED="+strconv.FormatUint(random.Uint64(), 10), fmt.Sprint("GENERATION=", round+1))
+		var complaint bytes.Buffer
+		cmd.Stderr = &complaint
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadFull(out, make([]byte, 1+random.IntN(100)))
+		for range random.IntN(2000) {
+			key := random.Uint64N(crashKeys)
+			if v, ok, err := s.Get(nil, key16(key)); ok {
+				if _, err := prove(v, key); err != nil {
+					t.Errorf("key %d: %v", key, err)
+				}
+			} else if err != nil && !errors.Is(err, ErrBusy) {
+				t.Error(err)
+			}
+			shm.Pause()
+		}
+		_ = cmd.Process.Kill()
+		_, _ = io.Copy(io.Discard, out)
+		_ = cmd.Wait()
+		if err != nil || complaint.Len() > 0 {
+			t.Fatalf("round %d: child: %v, %s", round, err, complaint.String())
+		}
+		sound(t, s)
+		if err := s.Scan(bg, func(r Record) bool {
+			key := binary.LittleEndian.Uint64(r.Key[8:])
+			if _, err := prove(r.Value, key); err != nil && key < crashKeys { // others are counters
+				t.Errorf("round %d: %v", round, err)
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	st, err := s.Stats()
+	t.Logf("%d evictions, %d rebuilds, %d locks taken from the dead", st.EvictedFull, st.Rebuilds, s.Counters().Steals)
+	if err != nil || st.EvictedFull == 0 || st.Dropped != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}

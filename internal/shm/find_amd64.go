@@ -1,5 +1,7 @@
 //go:build !race
 
+//lint:file-ignore U1000 find_amd64.s uses the constants.
+
 package shm
 
 import (
