@@ -118,15 +118,10 @@ func (s *Slab) Claim(ctx context.Context, dst []byte, k Key, deadline uint64) (v
 		if err != nil {
 			return err
 		}
-		if now := sh.current(&f); now != Absent { // claim.pml BREAK_LOOK
-			n := uint64(sh.cell(f.cell).ValueLength.Load())
-			if n > uint64(s.geo.MaxValue) {
-				return sh.brokenf("lengths of cell %d", f.cell)
-			}
-			if value, ok = sh.appendBytes(dst, f.cell, now, uint64(len(k.bytes)), n); !ok {
-				return sh.brokenf("chain of cell %d", f.cell)
-			}
-			return nil
+		if sh.current(&f) != Absent { // claim.pml BREAK_LOOK
+			value, err = sh.valueOf(dst, &k, f.cell)
+			ok = err == nil
+			return err
 		}
 		if f.claim != 0 {
 			there := sh.claimIn(&k, f.claim)

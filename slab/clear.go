@@ -26,7 +26,7 @@ func (s *Slab) Clear(ctx context.Context) error {
 	return nil
 }
 
-// clearShard removes what was there before the call and has the flags.
+// clearShard removes what was there before the call and has all the flags.
 func (s *Slab) clearShard(ctx context.Context, sh *shard, flags uint32) error {
 	var last uint64 // the newest record that is to go
 	err := s.update(ctx, sh, func() error { last = sh.version(sh.head.Sequence.Load()); return nil })
@@ -37,7 +37,7 @@ func (s *Slab) clearShard(ctx context.Context, sh *shard, flags uint32) error {
 }
 
 // clear removes the records in cells first to last that are not newer than newest
-// and have the flags.
+// and have all the flags; 0 asks for none.
 func (sh *shard) clear(first, last uint32, newest uint64, flags uint32) error {
 	for n := first; n <= last; n++ {
 		c := sh.cell(n)

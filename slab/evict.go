@@ -104,12 +104,9 @@ func (sh *shard) lastUse(c *layout.CellHeader) uint64 {
 	return stamp
 }
 
-const (
-	removalsPerLock = 64
-	// Records that are used while an eviction runs drop out of it; it looks for
-	// others in their place this often.
-	evictPasses = 4
-)
+// Records that are used while an eviction runs drop out of it; it looks for others
+// in their place this often.
+const evictPasses = 4
 
 func (s *Slab) evict(ctx context.Context, v sieve, limit int, values bool) (out []Pair, err error) {
 	if s.domain.ReadOnly {
@@ -124,10 +121,7 @@ func (s *Slab) evict(ctx context.Context, v sieve, limit int, values bool) (out 
 			return cmp.Or(cmp.Compare(a.shard, b.shard), cmp.Compare(a.stamp, b.stamp), cmp.Compare(a.version, b.version))
 		})
 		for len(old) > 0 && err == nil {
-			n := 1
-			for n < min(len(old), removalsPerLock) && old[n].shard == old[0].shard {
-				n++
-			}
+			n := oneShard(len(old), func(i int) uint32 { return old[i].shard })
 			sh, part := &s.shards[old[0].shard], old[:n]
 			err = s.update(ctx, sh, func() error {
 				for _, c := range part {

@@ -12,9 +12,6 @@ type KeyItem struct {
 	Item Item
 }
 
-// writesPerLock bounds how long a batch holds a shard.
-const writesPerLock = 64
-
 // PutBatch stores all items, each as Put would with Anyhow; those of one key in
 // their order. Items of one shard share its lock, for up to 64 at a time. It
 // begins with none that does not fit the slab; on another error some are stored,
@@ -33,10 +30,7 @@ func (s *Slab) PutBatch(ctx context.Context, items []KeyItem) (stored int, err e
 	shard := func(i int) uint32 { return s.shardOf(items[i].Key.hash).number }
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(shard(a), shard(b)) })
 	for len(order) > 0 {
-		n := 1
-		for n < min(len(order), writesPerLock) && shard(order[n]) == shard(order[0]) {
-			n++
-		}
+		n := oneShard(len(order), func(i int) uint32 { return shard(order[i]) })
 		done, err := s.putSome(ctx, items, order[:n])
 		if stored += done; err != nil {
 			return stored, err

@@ -153,6 +153,20 @@ func (s *Slab) leave(guard bool, err *error) {
 // shardOf returns the shard that the hash belongs to.
 func (s *Slab) shardOf(hash uint64) *shard { return &s.shards[hash&uint64(len(s.shards)-1)] }
 
+// perLock bounds how many records are written or removed under one lock.
+const perLock = 64
+
+// oneShard returns how many of n things, sorted by shard, are of the first one's, up
+// to perLock.
+func oneShard(n int, shard func(i int) uint32) int {
+	for i := range min(n, perLock) {
+		if shard(i) != shard(0) {
+			return i
+		}
+	}
+	return min(n, perLock)
+}
+
 // update runs change under the shard's lock. A shard found half done is rebuilt
 // first; one whose words contradict each other is rebuilt and tried once more.
 func (s *Slab) update(ctx context.Context, sh *shard, change func() error) (err error) {
