@@ -45,6 +45,7 @@ var Structs = map[string]Struct{
 		{"Changes", 256, 8, 1, "moves after every change of the directory or of a region's lifecycle or flags"},
 		{"WallClock", 320, 8, 1, "wall time in milliseconds since 1970"},
 		{"DomainClock", 328, 8, 1, "the kernel's monotonic time in milliseconds plus one"},
+		{"Steward", 336, 8, 1, "token of the handle that took StewardByte last, 0 when it gave it back"},
 		{"Totals", 384, 8, 32, "sums of the counters of regions that are no more"},
 	}},
 	"Mutex": {"Mutex", "a robust mutex; mutex i below the number of entries belongs to directory entry i", SizeMutex, []Field{
@@ -52,7 +53,7 @@ var Structs = map[string]Struct{
 		{"Futex", 8, 4, 1, "waiters sleep on it; its value means nothing"},
 	}},
 	"Entry": {"Entry", "a directory entry", SizeEntry, []Field{
-		{"State", 0, 8, 1, "generation, creator's region + 1 while CREATING, state"},
+		{"State", 0, 8, 1, "generation; creator's region + 1 while CREATING, afterwards the number of drains; state"},
 		{"Kind", 8, 4, 1, "what the segment is"},
 		{"Tier", 12, 4, 1, "position in the search order of slabs"},
 		{"SegmentID", 16, 8, 1, "random, never 0, never used again"},
@@ -61,6 +62,7 @@ var Structs = map[string]Struct{
 		{"Size", 32, 8, 1, "size of the segment's file in bytes"},
 		{"Creator", 40, 8, 1, "the creator's token, for diagnosis"},
 		{"Created", 48, 8, 1, "wall time in milliseconds"},
+		{"Stack", 56, 8, 1, "slabs: segment id of the stack's tier 0, in that one its own; 0 for other kinds"},
 		{"Name", 64, 8, 4, "up to 32 bytes, padded with zeros"},
 		{"Params", 96, 8, 4, "slabs: shards, cells per shard, cell size, capacity; applications: theirs"},
 	}},
@@ -147,6 +149,9 @@ var Structs = map[string]Struct{
 		{"Cleared", 264, 8, 1, "records removed by Clear"},
 		{"AgeSum", 272, 8, 1, "milliseconds since their last use, of all records evicted to make room"},
 		{"AgeLast", 280, 8, 1, "milliseconds since its last use, of the record last evicted to make room"},
+		{"MovedIn", 288, 8, 1, "records that came from another tier"},
+		{"MovedOut", 296, 8, 1, "records that went to another tier"},
+		{"Expired", 304, 8, 1, "records removed as they had expired"},
 	}},
 	"Bucket": {"Bucket", "an index bucket, one cache line", SizeBucket, []Field{
 		{"Slots", 0, 8, 7, "tag << 32 | cell; 0 is empty"},

@@ -8,7 +8,7 @@ import "sync/atomic"
 const (
 	Major       = 0
 	Minor       = 0
-	Fingerprint = 0xa493921bc1768dd8
+	Fingerprint = 0x8b23664804887e45
 )
 
 // File identification.
@@ -38,6 +38,7 @@ const (
 	LeastMaxValue  = 40         // a slab's MaxValue is at least this, so that claims fit
 	MaxStampMillis = 3600000    // largest StampMillis of a slab
 	NameLength     = 32         // longest name of a directory entry, in bytes
+	MaxTiers       = 64         // most slabs of a stack
 )
 
 // Defaults.
@@ -54,7 +55,7 @@ const (
 const (
 	LeaseByte   = 0x10000000000 // byte of region 0's lease; region i's is LeaseByte + i
 	InitByte    = 0xffffffffff  // held while the control segment or the first slab is being made, and while the domain is being destroyed
-	StewardByte = 0xfffffffffe  // reserved for the steward's lease
+	StewardByte = 0xfffffffffe  // the steward's lease
 )
 
 // Control segment states (ControlHeader.Ready).
@@ -152,8 +153,10 @@ const (
 	QueueSmall           = 0x80000000     // bit of CellHeader.Prev: in the s3fifo order the record stands in the small queue
 	EpochRebuilding      = 1              // bit 0 of the epoch word: a rebuild is running or was abandoned
 	EpochRebuildMask     = 0xffffffff     // bit 0 and the rebuild count; the upper half counts removals below tier 0
+	EpochRemoval         = 0x100000000    // added to the epoch word before each removal below tier 0
 	StateGenerationShift = 32             // generation in Region.State and Entry.State
 	EntryRegionShift     = 16             // creator's region + 1 in Entry.State, 16 bits
+	EntryDrainsShift     = 16             // in Entry.State from ACTIVE on: how often the entry was drained, 16 bits
 	EntryStateMask       = 0xffff         // state in Entry.State
 )
 
@@ -204,6 +207,8 @@ const (
 	CounterStale      = 9  // lookups answered with an expired value while another computed
 	CounterRefused    = 10 // computed values that were not stored: the claim was lost, or there was no room
 	CounterRebuilds   = 11 // shards rebuilt by the process
+	CounterTierHits   = 12 // hits in tier 0, followed by those in tiers 1, 2, ...
+	TierCounters      = 8  // as many; hits in deeper tiers count in the last one
 )
 
 // SizeControlHeader is the size of a ControlHeader in bytes.
@@ -240,7 +245,8 @@ type ControlHeader struct {
 	_            [56]byte
 	WallClock    atomic.Uint64 // 320: wall time in milliseconds since 1970 (any, seq-cst CAS)
 	DomainClock  atomic.Uint64 // 328: the kernel's monotonic time in milliseconds plus one (any, seq-cst CAS)
-	_            [48]byte
+	Steward      atomic.Uint64 // 336: token of the handle that took StewardByte last, 0 when it gave it back (steward, seq-cst store)
+	_            [40]byte
 	Totals       [32]atomic.Uint64 // 384: sums of the counters of regions that are no more (leavers, reapers, seq-cst add)
 	_            [3456]byte
 }
@@ -263,16 +269,16 @@ const SizeEntry = 192
 
 // Entry: a directory entry.
 type Entry struct {
-	State     atomic.Uint64 // 0: generation, creator's region + 1 while CREATING, state (see the state machine, seq-cst CAS)
-	Kind      atomic.Uint32 // 8: what the segment is (creator, before ACTIVE)
-	Tier      atomic.Uint32 // 12: position in the search order of slabs (creator, before ACTIVE)
-	SegmentID atomic.Uint64 // 16: random, never 0, never used again (creator, before ACTIVE)
-	MutexID   atomic.Uint32 // 24: the segment's mutex: the entry's own number (creator, before ACTIVE)
-	Flags     atomic.Uint32 // 28: reserved, 0 (creator, before ACTIVE)
-	Size      atomic.Uint64 // 32: size of the segment's file in bytes (creator, before ACTIVE)
-	Creator   atomic.Uint64 // 40: the creator's token, for diagnosis (creator, before ACTIVE)
-	Created   atomic.Uint64 // 48: wall time in milliseconds (creator, before ACTIVE)
-	_         [8]byte
+	State     atomic.Uint64    // 0: generation; creator's region + 1 while CREATING, afterwards the number of drains; state (see the state machine, seq-cst CAS)
+	Kind      atomic.Uint32    // 8: what the segment is (creator, before ACTIVE)
+	Tier      atomic.Uint32    // 12: position in the search order of slabs (creator, before ACTIVE)
+	SegmentID atomic.Uint64    // 16: random, never 0, never used again (creator, before ACTIVE)
+	MutexID   atomic.Uint32    // 24: the segment's mutex: the entry's own number (creator, before ACTIVE)
+	Flags     atomic.Uint32    // 28: reserved, 0 (creator, before ACTIVE)
+	Size      atomic.Uint64    // 32: size of the segment's file in bytes (creator, before ACTIVE)
+	Creator   atomic.Uint64    // 40: the creator's token, for diagnosis (creator, before ACTIVE)
+	Created   atomic.Uint64    // 48: wall time in milliseconds (creator, before ACTIVE)
+	Stack     atomic.Uint64    // 56: slabs: segment id of the stack's tier 0, in that one its own; 0 for other kinds (creator, before ACTIVE)
 	Name      [4]atomic.Uint64 // 64: up to 32 bytes, padded with zeros (creator, before ACTIVE)
 	Params    [4]atomic.Uint64 // 96: slabs: shards, cells per shard, cell size, capacity; applications: theirs (creator, before ACTIVE)
 	_         [64]byte
@@ -386,7 +392,10 @@ type Shard struct {
 	Cleared       atomic.Uint64 // 264: records removed by Clear (lock holder, under the lock)
 	AgeSum        atomic.Uint64 // 272: milliseconds since their last use, of all records evicted to make room (lock holder, under the lock)
 	AgeLast       atomic.Uint64 // 280: milliseconds since its last use, of the record last evicted to make room (lock holder, under the lock)
-	_             [224]byte
+	MovedIn       atomic.Uint64 // 288: records that came from another tier (lock holder, under the lock)
+	MovedOut      atomic.Uint64 // 296: records that went to another tier (lock holder, under the lock)
+	Expired       atomic.Uint64 // 304: records removed as they had expired (lock holder, under the lock)
+	_             [200]byte
 }
 
 // SizeBucket is the size of a Bucket in bytes.
