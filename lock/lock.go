@@ -93,6 +93,13 @@ func Refusing(word *atomic.Uint64, why error) *Mutex {
 // look at its word. From then on the memory may go; later calls say ErrClosed.
 func (m *Mutex) Close() {
 	m.closed.Store(true) // ends the waits of this process within a nap
+	m.Pass()
+}
+
+// Pass waits until no goroutine of this process holds the lock or is about to look
+// at its word, and leaves it as it is: what it does afterwards it does in the light
+// of what the caller did before.
+func (m *Mutex) Pass() {
 	_ = m.queue.Acquire(context.Background(), 1)
 	m.queue.Release(1)
 }

@@ -41,19 +41,19 @@ const group = 16
 // up to 16 keys overlap, which makes a key of a large batch several times
 // cheaper than a Get. Each key is answered as Get would; the batch as a whole is
 // no snapshot. On an error the answers so far are in b and the others are misses.
-func (s *Slab) GetBatch(b *Batch, keys [][]byte) (err error) {
-	defer s.leave(shm.Guard(), &err)
+func (st *Stack) GetBatch(b *Batch, keys [][]byte) (err error) {
+	defer st.leave(shm.Guard(), &err)
 	b.Miss(len(keys))
 	for from := 0; from < len(keys) && err == nil; from += group {
 		to := min(from+group, len(keys))
-		err = s.lookupGroup(b, keys[from:to], b.found[from:to], 0)
+		err = st.lookupGroup(b, keys[from:to], b.found[from:to], 0)
 	}
 	return err
 }
 
 // GetBatchScoped is GetBatch for the keys of a namespace, of which id is the id.
-func (s *Slab) GetBatchScoped(b *Batch, id []byte, keys [][]byte) (err error) {
-	defer s.leave(shm.Guard(), &err)
+func (st *Stack) GetBatchScoped(b *Batch, id []byte, keys [][]byte) (err error) {
+	defer st.leave(shm.Guard(), &err)
 	b.Miss(len(keys))
 	for from := 0; from < len(keys) && err == nil; from += group {
 		to := min(from+group, len(keys))
@@ -64,7 +64,7 @@ func (s *Slab) GetBatchScoped(b *Batch, id []byte, keys [][]byte) (err error) {
 			b.keys = append(append(b.keys, id...), k...)
 			scoped[i] = b.keys[at:]
 		}
-		err = s.lookupGroup(b, scoped[:to-from], b.found[from:to], layout.FlagScoped)
+		err = st.lookupGroup(b, scoped[:to-from], b.found[from:to], layout.FlagScoped)
 	}
 	return err
 }
@@ -79,19 +79,19 @@ func (b *Batch) Miss(n int) {
 
 // lookupGroup asks for the buckets of all keys, then for the records that their
 // slots name, and only then reads.
-func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span, flags uint32) error {
+func (st *Stack) lookupGroup(b *Batch, keys [][]byte, found []span, flags uint32) error {
 	var hashes [group]uint64
 	for i, k := range keys {
-		hashes[i] = s.HashOf(k)
-		sh := s.shardOf(hashes[i])
+		hashes[i] = st.HashOf(k)
+		sh := st.shardOf(hashes[i])
 		sh.finder.PrefetchBucket(hashes[i])
 	}
 	for i := range keys {
-		s.shardOf(hashes[i]).finder.PrefetchRecord(hashes[i])
+		st.shardOf(hashes[i]).finder.PrefetchRecord(hashes[i])
 	}
 	for i, k := range keys {
 		from := len(b.values)
-		sh := s.shardOf(hashes[i])
+		sh := st.shardOf(hashes[i])
 		n, c, seen := shm.Find(&sh.finder, b.values[from:cap(b.values)], k, hashes[i], uint32(len(k))|flags<<layout.KeyFlagsShift)
 		if c != nil {
 			sh.used(c, seen)
@@ -99,7 +99,10 @@ func (s *Slab) lookupGroup(b *Batch, keys [][]byte, found []span, flags uint32) 
 		if n >= 0 {
 			b.values = b.values[:from+n]
 		} else {
-			value, ok, err := s.lookup(b.values, &Key{k, flags, hashes[i]}, &look{})
+			if st.ahead {
+				st.ask(hashes[i])
+			}
+			value, ok, err := st.lookup(b.values, &Key{k, flags, hashes[i]}, &look{})
 			if err != nil {
 				return err
 			}

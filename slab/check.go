@@ -11,11 +11,11 @@ import (
 // cells, under the shard's lock, and returns what contradicts what, nothing for a
 // sound slab. It changes nothing, except that a lock it has to take from the
 // dead is followed by a rebuild. It waits for each lock until ctx ends.
-func (s *Slab) Check(ctx context.Context) (problems []string, err error) {
-	for i := range s.shards {
-		sh := &s.shards[i]
+func (st *Stack) Check(ctx context.Context) (problems []string, err error) {
+	for i := range st.columns {
+		col := &st.columns[i]
 		var found []string
-		err := s.update(ctx, sh, func() error { found = sh.check(); return nil })
+		err := st.update(ctx, col, func() error { found = col.check(); return nil })
 		if err != nil {
 			return problems, err
 		}
@@ -24,9 +24,28 @@ func (s *Slab) Check(ctx context.Context) (problems []string, err error) {
 	return problems, nil
 }
 
+// check checks the column's shards, and that no key is in two of them.
+func (col *column) check() (problems []string) {
+	tiers := map[string]int{}
+	for tier, sh := range col.tiers {
+		c := checker{shard: sh, tier: tier, live: map[uint32]survivor{}, used: make([]bool, sh.slab.geo.Cells+1)}
+		c.check()
+		for _, r := range c.live {
+			key := string(append([]byte{byte(r.flags)}, r.key...))
+			if above, twice := tiers[key]; twice && len(col.tiers) > 1 {
+				c.report("key %q is in tier %d too", r.key, above)
+			}
+			tiers[key] = tier
+		}
+		problems = append(problems, c.problems...)
+	}
+	return problems
+}
+
 // checker gathers what is wrong with one shard.
 type checker struct {
 	*shard
+	tier     int
 	problems []string
 	live     map[uint32]survivor // by cell
 	used     []bool
@@ -34,17 +53,19 @@ type checker struct {
 
 func (c *checker) report(format string, args ...any) {
 	if len(c.problems) < 32 {
-		c.problems = append(c.problems, fmt.Sprintf("shard %d: ", c.number)+fmt.Sprintf(format, args...))
+		where := fmt.Sprintf("shard %d: ", c.number)
+		if c.tier > 0 {
+			where = fmt.Sprintf("tier %d, shard %d: ", c.tier, c.number)
+		}
+		c.problems = append(c.problems, where+fmt.Sprintf(format, args...))
 	}
 }
 
-func (sh *shard) check() []string {
-	c := checker{shard: sh, live: map[uint32]survivor{}, used: make([]bool, sh.slab.geo.Cells+1)}
+func (c *checker) check() {
 	c.checkCells()
 	c.checkIndex()
 	c.checkOrder()
 	c.checkFree()
-	return c.problems
 }
 
 // checkCells gathers the live records and compares the counts.
@@ -55,8 +76,8 @@ func (c *checker) checkCells() {
 		switch {
 		case v >= layout.VersionGarbage || v != 0 && v>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(c.number):
 			c.report("cell %d: version %#x is not this shard's", n, v)
-		case v>>layout.VersionSequenceShift > c.head.Sequence.Load():
-			c.report("cell %d: version %#x is ahead of the sequence %d", n, v, c.head.Sequence.Load())
+		case v>>layout.VersionSequenceShift > c.lead.Sequence.Load():
+			c.report("cell %d: version %#x is ahead of the sequence %d", n, v, c.lead.Sequence.Load())
 		case isLive(v):
 			r, ok := c.survivor(n, v, c.used)
 			if !ok {

@@ -72,12 +72,12 @@ func (c *Claim) bytes(room int) []byte {
 
 // judge turns a claim of the dead and one that is overdue into none (claim.pml
 // BREAK_DEAD, BREAK_OVERDUE); nobody takes over any other (BREAK_DEADLINE).
-func (s *Slab) judge(c Claim) Claim {
-	if s.domain.ReadOnly {
+func (st *Stack) judge(c Claim) Claim {
+	if st.top.domain.ReadOnly {
 		return c // a reader cannot tell, nor take it over
 	}
-	me := s.domain.Owner.Token()
-	if c.State == Loading && (c.Deadline <= s.domain.Now.Load() || c.Owner != me && s.domain.Owner.Dead(c.Owner)) {
+	me := st.top.domain.Owner.Token()
+	if c.State == Loading && (c.Deadline <= st.top.domain.Now.Load() || c.Owner != me && st.top.domain.Owner.Dead(c.Owner)) {
 		return Claim{}
 	}
 	return c
@@ -85,14 +85,14 @@ func (s *Slab) judge(c Claim) Claim {
 
 // ClaimOf returns who computes the key's value, without a lock; as in Get it may
 // return ErrBusy. It costs a lookup and, for another's claim, a look at its lease.
-func (s *Slab) ClaimOf(k Key) (Claim, error) {
-	it, ok, err := s.Peek(make([]byte, 0, 128), k.claim())
+func (st *Stack) ClaimOf(k Key) (Claim, error) {
+	it, ok, err := st.Peek(make([]byte, 0, 128), k.claim())
 	if err != nil || !ok {
 		return Claim{}, err
 	}
 	c := parseClaim(it.Value)
 	c.Version = it.Version
-	return s.judge(c), nil
+	return st.judge(c), nil
 }
 
 // Claim makes this handle the one that computes the key's value, until deadline,
@@ -102,40 +102,40 @@ func (s *Slab) ClaimOf(k Key) (Claim, error) {
 // with the claim's version; if it dies or is late, the next one takes over. Where
 // there is no room for the claim and the policy is to refuse, it is ErrFull, unless
 // an expired value can make room. It waits for the lock as Put does.
-func (s *Slab) Claim(ctx context.Context, dst []byte, k Key, deadline uint64) (value []byte, ok, won bool, c Claim, err error) {
-	if s.domain.ReadOnly {
+func (st *Stack) Claim(ctx context.Context, dst []byte, k Key, deadline uint64) (value []byte, ok, won bool, c Claim, err error) {
+	if st.top.domain.ReadOnly {
 		return dst, false, false, c, ErrReadOnly
 	}
-	mine := Claim{State: Loading, Owner: s.domain.Owner.Token(), Deadline: deadline}
+	mine := Claim{State: Loading, Owner: st.top.domain.Owner.Token(), Deadline: deadline}
 	it := Item{Value: mine.bytes(layout.ClaimText)}
 	ck := k.claim()
-	if err := s.fits(&ck, &it); err != nil {
+	if err := st.fits(&ck, &it); err != nil {
 		return dst, false, false, c, err
 	}
-	sh := s.shardOf(k.hash)
-	err = s.update(ctx, sh, func() error {
-		f, err := sh.find(&k)
+	col := st.columnOf(k.hash)
+	err = st.update(ctx, col, func() error {
+		f, err := col.find(&k)
 		if err != nil {
 			return err
 		}
-		if sh.current(&f) != Absent { // claim.pml BREAK_LOOK
-			value, err = sh.valueOf(dst, &k, f.cell)
+		if f.record.current() != Absent { // claim.pml BREAK_LOOK
+			value, err = f.record.valueOf(dst, &k)
 			ok = err == nil
 			return err
 		}
-		if f.claim != 0 {
-			there := sh.claimIn(&k, f.claim)
+		if f.claim.cell != 0 {
+			there := f.claim.claim(&k)
 			if won = there.State == Loading && there.Version == mine.Version; won { // the second try, after a rebuild
 				return nil
 			}
-			c = s.judge(there)
-			if c.State == Loading || c.State == Failed && c.Until > s.domain.Wall.Load() {
+			c = st.judge(there)
+			if c.State == Loading || c.State == Failed && c.Until > st.top.domain.Wall.Load() {
 				return nil
 			}
 		}
-		mine.Version, err = sh.write(&ck, &it, f.claim, f.claimAt)
-		if errors.Is(err, ErrFull) && f.cell != 0 { // there is room where the expired value stands
-			mine.Version, err = sh.write(&ck, &it, f.cell, f.at)
+		mine.Version, err = col.write(&ck, &it, f.claim)
+		if errors.Is(err, ErrFull) && f.record.cell != 0 { // there is room where the expired value stands
+			mine.Version, err = col.write(&ck, &it, f.record)
 		}
 		won = err == nil
 		return err
@@ -149,12 +149,12 @@ func (s *Slab) Claim(ctx context.Context, dst []byte, k Key, deadline uint64) (v
 	return value, ok && err == nil, won && err == nil, c, err
 }
 
-// claimIn reads the claim on k in a cell.
-func (sh *shard) claimIn(k *Key, n uint32) Claim {
-	c := sh.cell(n)
+// claim reads the record, which is the claim on k.
+func (s spot) claim(k *Key) Claim {
+	c := s.header()
 	version := c.Version.Load()
 	var buf [longestClaim]byte
-	b, ok := sh.appendBytes(buf[:0], n, version, uint64(len(k.bytes)), min(uint64(c.ValueLength.Load()), longestClaim))
+	b, ok := s.sh.appendBytes(buf[:0], s.cell, version, uint64(len(k.bytes)), min(uint64(c.ValueLength.Load()), longestClaim))
 	if !ok {
 		return Claim{}
 	}
@@ -167,15 +167,15 @@ func (sh *shard) claimIn(k *Key, n uint32) Claim {
 // claim, on any error but ErrBusy too. If the claim is no longer there, as its
 // deadline has passed and another took it over, or the key was set or deleted
 // meanwhile, it is ErrClaimLost and nothing is stored. It waits as Put does.
-func (s *Slab) Fill(ctx context.Context, k Key, claim uint64, it *Item) (version uint64, err error) {
-	if err := s.fits(&k, it); err != nil {
-		return 0, errors.Join(err, s.Release(ctx, k, claim))
+func (st *Stack) Fill(ctx context.Context, k Key, claim uint64, it *Item) (version uint64, err error) {
+	if err := st.fits(&k, it); err != nil {
+		return 0, errors.Join(err, st.Release(ctx, k, claim))
 	}
-	err = s.claimed(ctx, k, claim, func(sh *shard, f *found) error {
-		if sh.isAt(f, version) { // the second try, after a rebuild
+	err = st.claimed(ctx, k, claim, func(col *column, f *found) error {
+		if f.record.isAt(version) { // the second try, after a rebuild
 			return nil
 		}
-		version, err = sh.replace(&k, it, f)
+		version, err = col.replace(&k, it, f)
 		return err
 	})
 	if err != nil {
@@ -186,25 +186,25 @@ func (s *Slab) Fill(ctx context.Context, k Key, claim uint64, it *Item) (version
 
 // Release ends the claim without a value: the next one who misses the key claims
 // it anew. ErrClaimLost says that it had ended. It waits as Put does.
-func (s *Slab) Release(ctx context.Context, k Key, claim uint64) error {
-	return s.claimed(ctx, k, claim, func(sh *shard, f *found) error { return sh.endClaim(&k, f) })
+func (st *Stack) Release(ctx context.Context, k Key, claim uint64) error {
+	return st.claimed(ctx, k, claim, func(col *column, f *found) error { return f.endClaim(&k) })
 }
 
 // Fail ends the claim with an error: those who wait for it get the text, and all
 // who miss the key until a wall time in milliseconds too. ErrClaimLost says that
 // the claim had ended. It waits as Put does.
-func (s *Slab) Fail(ctx context.Context, k Key, claim uint64, text string, until uint64) error {
-	if s.domain.ReadOnly {
+func (st *Stack) Fail(ctx context.Context, k Key, claim uint64, text string, until uint64) error {
+	if st.top.domain.ReadOnly {
 		return ErrReadOnly
 	}
 	ck := k.claim()
-	failed := Claim{State: Failed, Owner: s.domain.Owner.Token(), Ended: claim, Until: until, Text: text}
-	it := Item{Value: failed.bytes(int(s.geo.MaxValue))}
-	return s.claimed(ctx, k, claim, func(sh *shard, f *found) error {
-		_, err := sh.write(&ck, &it, f.claim, f.claimAt)
+	failed := Claim{State: Failed, Owner: st.top.domain.Owner.Token(), Ended: claim, Until: until, Text: text}
+	it := Item{Value: failed.bytes(int(st.top.geo.MaxValue))}
+	return st.claimed(ctx, k, claim, func(col *column, f *found) error {
+		_, err := col.write(&ck, &it, f.claim)
 		if errors.Is(err, ErrFull) { // without the text it is no longer than the claim was
 			it.Value = it.Value[:layout.ClaimText]
-			_, err = sh.write(&ck, &it, f.claim, f.claimAt)
+			_, err = col.write(&ck, &it, f.claim)
 		}
 		return err
 	})
@@ -213,18 +213,18 @@ func (s *Slab) Fail(ctx context.Context, k Key, claim uint64, text string, until
 // claimed runs end under the lock if the claim is there, which its version says
 // (claim.pml BREAK_FILL). In the second try, after a rebuild, the lock was held all
 // the time: the claim was there, and may have ended by what the first one did.
-func (s *Slab) claimed(ctx context.Context, k Key, claim uint64, end func(*shard, *found) error) error {
-	sh := s.shardOf(k.hash)
+func (st *Stack) claimed(ctx context.Context, k Key, claim uint64, end func(*column, *found) error) error {
+	col := st.columnOf(k.hash)
 	begun := false
-	return s.update(ctx, sh, func() error {
-		f, err := sh.find(&k)
+	return st.update(ctx, col, func() error {
+		f, err := col.find(&k)
 		if err != nil {
 			return err
 		}
-		if !begun && (f.claim == 0 || sh.cell(f.claim).Version.Load() != claim) {
+		if !begun && (!f.claim.isAt(claim)) {
 			return fmt.Errorf("%w: claim %#x", ErrClaimLost, claim)
 		}
 		begun = true
-		return end(sh, &f)
+		return end(col, &f)
 	})
 }

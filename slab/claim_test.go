@@ -307,10 +307,10 @@ func (m *claimModel) noteEvictions(s *Slab) {
 	for k := range m.keys {
 		f, err := s.shardOf(m.keys[k].hash).find(&m.keys[k])
 		m.must(err)
-		if f.cell == 0 {
+		if f.record.cell == 0 {
 			delete(m.values, k)
 		}
-		if f.claim == 0 {
+		if f.claim.cell == 0 {
 			delete(m.claims, k)
 		}
 	}
@@ -362,13 +362,13 @@ func TestClaim_DiesAfterAnyStep_SoundAndTakenOver(t *testing.T) {
 	endOnly := func(step int) func(t *testing.T, sh *shard, k *Key) {
 		return func(t *testing.T, sh *shard, k *Key) {
 			f, _ := sh.find(k)
-			c := sh.cell(f.claim)
+			c := sh.cell(f.claim.cell)
 			c.Version.Store(c.Version.Load() | layout.VersionFree)
 			if step > 0 {
-				f.claimAt.store(0)
+				f.claim.at.store(0)
 			}
 			if step > 1 {
-				_ = sh.free(f.claim)
+				_ = sh.free(f.claim.cell)
 			}
 		}
 	}
@@ -398,7 +398,7 @@ func TestClaim_DiesAfterAnyStep_SoundAndTakenOver(t *testing.T) {
 		{"claim: in place of the expired value", false, func(t *testing.T, sh *shard, k *Key) {
 			f, _ := sh.find(k)
 			_, n := claimOnly(t, sh, k)
-			f.at.store(slotOf(k, n))
+			f.record.at.store(slotOf(k, n))
 		}, "", true},
 		{"nothing yet", true, func(*testing.T, *shard, *Key) {}, "", true},
 		{"fill: claim odd", true, endOnly(0), "", false},
@@ -411,11 +411,11 @@ func TestClaim_DiesAfterAnyStep_SoundAndTakenOver(t *testing.T) {
 		{"fill: value visible", true, func(t *testing.T, sh *shard, k *Key) {
 			endOnly(2)(t, sh, k)
 			f, _ := sh.find(k)
-			f.at.store(slotOf(k, fillOnly(t, sh, k, "new")))
+			f.record.at.store(slotOf(k, fillOnly(t, sh, k, "new")))
 		}, "new", false},
 		{"value visible, claim there", true, func(t *testing.T, sh *shard, k *Key) {
 			f, _ := sh.find(k)
-			f.at.store(slotOf(k, fillOnly(t, sh, k, "new")))
+			f.record.at.store(slotOf(k, fillOnly(t, sh, k, "new")))
 		}, "new", true},
 		{"in the middle of a rebuild", true, func(t *testing.T, sh *shard, k *Key) {
 			sh.head.Epoch.Store(sh.head.Epoch.Load() | layout.EpochRebuilding)
@@ -438,8 +438,8 @@ func TestClaim_DiesAfterAnyStep_SoundAndTakenOver(t *testing.T) {
 			}
 			sound(t, other) // takes the lock from the dead
 			f, err := other.shards[0].find(&k)
-			if err != nil || (f.claim != 0) != step.still {
-				t.Fatalf("claim there: %v, want %v, %v", f.claim != 0, step.still, err)
+			if err != nil || (f.claim.cell != 0) != step.still {
+				t.Fatalf("claim there: %v, want %v, %v", f.claim.cell != 0, step.still, err)
 			}
 			if step.want != "" {
 				mustGet(t, other, []byte("k"), step.want)
@@ -485,7 +485,7 @@ func TestFill_RebuildInBetween_FilledAndNotLost(t *testing.T) {
 		c := mustClaim(t, s, k)
 		// The claim's neighbour in the order points elsewhere: found out in the middle.
 		f, _ := s.shards[0].find(&k)
-		s.shards[0].cell(f.claim).Next.Store(40)
+		s.shards[0].cell(f.claim.cell).Next.Store(40)
 		if err := end(s, k, c.Version); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -612,8 +612,8 @@ func TestClaim_HostileValue_AtWorstNoClaim(t *testing.T) {
 		k := s.Key([]byte("k"))
 		ck := k.claim()
 		var version uint64
-		if err := s.update(bg, &s.shards[0], func() (err error) {
-			version, err = s.shards[0].write(&ck, &Item{Value: b}, 0, mustVacant(&s.shards[0], k.hash))
+		if err := s.update(bg, &s.columns[0], func() (err error) {
+			version, err = s.columns[0].write(&ck, &Item{Value: b}, spot{})
 			return err
 		}); err != nil {
 			r.Fatal(err)
@@ -631,12 +631,6 @@ func TestClaim_HostileValue_AtWorstNoClaim(t *testing.T) {
 		mustGet(t, s, []byte("k"), "v")
 		sound(t, s)
 	})
-}
-
-// mustVacant ignores what write finds out again.
-func mustVacant(sh *shard, hash uint64) place {
-	at, _, _, _ := sh.vacant(hash)
-	return at
 }
 
 // claimEverything does each operation on claims once and returns what damage does

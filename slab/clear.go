@@ -2,6 +2,7 @@ package slab
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 )
@@ -11,14 +12,14 @@ const clearStride = 1024
 
 // Clear removes every record that was there before the call, of all namespaces;
 // of what is set meanwhile some may stay. Who loads a value at the time of the call
-// is not going to store it. It locks shard by shard for a thousand cells at a time,
-// waiting until ctx ends.
-func (s *Slab) Clear(ctx context.Context) error {
-	for i := range s.shards {
-		sh := &s.shards[i]
+// is not going to store it. It locks column by column for a thousand cells at a time,
+// waiting until ctx ends. It is ErrBusy if records keep moving between tiers.
+func (st *Stack) Clear(ctx context.Context) error {
+	for i := range st.columns {
+		col := &st.columns[i]
 		// Claims first: what is filled before its claim is found goes with the rest.
 		for _, mask := range []uint32{layout.FlagClaim, 0} {
-			if err := s.clearShard(ctx, sh, mask); err != nil {
+			if err := st.clearColumn(ctx, col, mask); err != nil {
 				return err
 			}
 		}
@@ -26,14 +27,26 @@ func (s *Slab) Clear(ctx context.Context) error {
 	return nil
 }
 
-// clearShard removes what was there before the call and has all the flags.
-func (s *Slab) clearShard(ctx context.Context, sh *shard, flags uint32) error {
-	var last uint64 // the newest record that is to go
-	err := s.update(ctx, sh, func() error { last = sh.version(sh.head.Sequence.Load()); return nil })
-	for n := uint32(1); n <= s.geo.Cells && err == nil; n += clearStride {
-		err = s.update(ctx, sh, func() error { return sh.clear(n, min(s.geo.Cells, n+clearStride-1), last, flags) })
+// clearColumn removes what was there before the call and has all the flags. What has
+// moved to another tier meanwhile may have come past it: then it looks again.
+func (st *Stack) clearColumn(ctx context.Context, col *column, flags uint32) error {
+	var last, before, after uint64 // the newest record that is to go; moves
+	err := st.update(ctx, col, func() error { last = col.top.version(col.top.head.Sequence.Load()); return nil })
+	for range patience {
+		err = st.update(ctx, col, func() error { before = col.moves(); return nil })
+		for _, sh := range col.tiers {
+			for n := uint32(1); n <= sh.count && err == nil; n += clearStride {
+				err = st.update(ctx, col, func() error {
+					after = col.moves()
+					return sh.clear(n, min(sh.count, n+clearStride-1), last, flags)
+				})
+			}
+		}
+		if err != nil || before == after {
+			return err
+		}
 	}
-	return err
+	return fmt.Errorf("shard %d: %w: records keep moving", col.top.number, ErrBusy)
 }
 
 // clear removes the records in cells first to last that are not newer than newest

@@ -26,6 +26,19 @@ var (
 	// ErrCorrupt says that shared words contradict each other and a rebuild did
 	// not help, as when another process keeps overwriting them.
 	ErrCorrupt = errors.New("slab is corrupt")
+	// ErrStale says that the directory has changed since the stack was made: look
+	// again with a new one. Nothing was done.
+	ErrStale = errors.New("view of the directory is stale")
+	// ErrShape says that a slab cannot be a tier of a stack, whose number of shards it
+	// has to have.
+	ErrShape = errors.New("slab does not fit the stack")
+	// ErrTier says that a slab is a tier below others and is used through its stack.
+	ErrTier = errors.New("slab is a tier of a stack")
+	// ErrNotInStack says that a slab is none of the stack's tiers.
+	ErrNotInStack = errors.New("no tier of the stack")
+	// ErrTooLarge says that the limits of the slab that a record was to be moved to
+	// are smaller. The record stays where it is.
+	ErrTooLarge = errors.New("record too large for the slab")
 	// ErrReadOnly says that a handle only looks, at memory mapped for reading.
 	ErrReadOnly = errors.New("opened for reading only")
 	// ErrOptions says that no slab can be made from the options.

@@ -3,6 +3,7 @@ package slab
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
 	"slices"
 
@@ -11,10 +12,11 @@ import (
 	"github.com/flagstone-shm/flagstone/lru"
 )
 
-// Pair is a record that an eviction removed.
+// Pair is a record that an eviction removed, or a sink is offered. Without values
+// only Name and LastUse are set.
 type Pair struct {
 	Name
-	Value   []byte
+	Item
 	LastUse uint64 // domain time in milliseconds
 }
 
@@ -25,32 +27,32 @@ type Pair struct {
 // order of capacity evictions plays no part. It reads all stamps without a lock and
 // then locks shard by shard for at most 64 removals at a time, waiting until ctx
 // ends. On an error it returns what it had removed.
-func (s *Slab) Evict(ctx context.Context, cutoff uint64, limit int) ([]uint64, error) {
-	pairs, err := s.evict(ctx, s.before(cutoff), limit, false)
+func (st *Stack) Evict(ctx context.Context, cutoff uint64, limit int) ([]uint64, error) {
+	pairs, err := st.evict(ctx, st.before(cutoff), limit, false)
 	return hashes(pairs), err
 }
 
 // EvictPairs is Evict, returning keys and values too.
-func (s *Slab) EvictPairs(ctx context.Context, cutoff uint64, limit int) ([]Pair, error) {
-	return s.evict(ctx, s.before(cutoff), limit, true)
+func (st *Stack) EvictPairs(ctx context.Context, cutoff uint64, limit int) ([]Pair, error) {
+	return st.evict(ctx, st.before(cutoff), limit, true)
 }
 
 // EvictNear is Evict, beginning with the records whose hashes fall into the same
 // bucket as k's, of which it can remove one at the cost of a Remove.
-func (s *Slab) EvictNear(ctx context.Context, k Key, cutoff uint64, limit int) ([]uint64, error) {
-	near, err := s.evictBucket(ctx, k.hash, s.before(cutoff), limit)
+func (st *Stack) EvictNear(ctx context.Context, k Key, cutoff uint64, limit int) ([]uint64, error) {
+	near, err := st.evictBucket(ctx, k.hash, st.before(cutoff), limit)
 	if err != nil || len(near) >= limit {
 		return hashes(near), err
 	}
-	others, err := s.evict(ctx, s.before(cutoff), limit-len(near), false)
+	others, err := st.evict(ctx, st.before(cutoff), limit-len(near), false)
 	return hashes(append(near, others...)), err
 }
 
 // EvictTag removes up to limit records with the tag, those unused for longest
 // first, and returns their hashes in that order. Without limit, math.MaxInt, none
 // that was there before the call is left. It locks as Evict does.
-func (s *Slab) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, error) {
-	pairs, err := s.evict(ctx, sieve{cutoff: math.MaxUint64, byTag: true, tag: tag}, limit, false)
+func (st *Stack) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, error) {
+	pairs, err := st.evict(ctx, sieve{cutoff: math.MaxUint64, byTag: true, tag: tag}, limit, false)
 	return hashes(pairs), err
 }
 
@@ -67,17 +69,19 @@ type sieve struct {
 	cutoff uint64 // those stamped before it
 	byTag  bool   // of those with tag, whenever they were used
 	tag    uint32
+	only   *Slab // in one tier; nil is all
 }
 
 // before returns the sieve of what was surely not used at or after cutoff.
-func (s *Slab) before(cutoff uint64) sieve {
-	return sieve{cutoff: cutoff - min(cutoff, layout.ClockSlackMillis+uint64(s.geo.StampMillis))}
+func (st *Stack) before(cutoff uint64) sieve {
+	return sieve{cutoff: cutoff - min(cutoff, layout.ClockSlackMillis+uint64(st.top.geo.StampMillis))}
 }
 
 // candidate is a record that looked old without a lock.
 type candidate struct {
 	stamp, version uint64
 	shard, cell    uint32
+	tier           int
 	inner          bool // a claim, or a namespace's id
 }
 
@@ -90,7 +94,7 @@ func (sh *shard) candidate(n uint32, v sieve) (c candidate, passes bool) {
 	if !isLive(version) || stamp >= v.cutoff || v.byTag && (inner || h.UserTag.Load() != v.tag) {
 		return c, false
 	}
-	return candidate{stamp, version, sh.number, n, inner}, true
+	return candidate{stamp: stamp, version: version, shard: sh.number, cell: n, inner: inner}, true
 }
 
 // lastUse returns the stamp by which a record is as old. A namespace's id is used
@@ -104,61 +108,100 @@ func (sh *shard) lastUse(c *layout.CellHeader) uint64 {
 	return stamp
 }
 
-// Records that are used while an eviction runs drop out of it; it looks for others
-// in their place this often.
+func (st *Stack) evict(ctx context.Context, v sieve, limit int, values bool) (out []Pair, err error) {
+	_, err = st.sift(ctx, v, limit, func(col *column, c candidate) (bool, error) {
+		n := len(out)
+		err := col.evictOne(c, v, values, &out)
+		return len(out) > n, err
+	})
+	slices.SortStableFunc(out, func(a, b Pair) int { return cmp.Compare(a.LastUse, b.LastUse) })
+	return out, err
+}
+
+// Records that are used while it runs drop out of an eviction; it looks for others in
+// their place this often.
 const evictPasses = 4
 
-func (s *Slab) evict(ctx context.Context, v sieve, limit int, values bool) (out []Pair, err error) {
-	if s.domain.ReadOnly {
-		return nil, ErrReadOnly // also if there is nothing to evict
+// sift calls do, under its column's lock, for up to limit records that pass the sieve,
+// and counts those for which do says so. It looks again for what was used, changed, or
+// moved to another tier meanwhile.
+func (st *Stack) sift(ctx context.Context, v sieve, limit int, do func(*column, candidate) (bool, error)) (count int, err error) {
+	if st.top.domain.ReadOnly {
+		return 0, ErrReadOnly // also if there is nothing to do
 	}
-	for range evictPasses {
-		old, err := s.oldest(v, limit-len(out))
-		if err != nil || len(old) == 0 {
-			return out, err
+	for passes := 0; passes < evictPasses; passes++ {
+		moves, err := st.moves()
+		if err != nil {
+			return count, err
+		}
+		old, err := st.oldest(v, limit-count)
+		if err != nil {
+			return count, err
+		}
+		if len(old) == 0 {
+			if now, err := st.moves(); err != nil || now == moves || v.only != nil {
+				return count, err
+			}
 		}
 		slices.SortFunc(old, func(a, b candidate) int {
 			return cmp.Or(cmp.Compare(a.shard, b.shard), cmp.Compare(a.stamp, b.stamp), cmp.Compare(a.version, b.version))
 		})
-		for len(old) > 0 && err == nil {
+		for len(old) > 0 {
 			n := oneShard(len(old), func(i int) uint32 { return old[i].shard })
-			sh, part := &s.shards[old[0].shard], old[:n]
-			err = s.update(ctx, sh, func() error {
-				for _, c := range part {
-					if err := sh.evictOne(c, v, values, &out); err != nil {
+			col, part := &st.columns[old[0].shard], old[:n]
+			err := st.update(ctx, col, func() error {
+				for len(part) > 0 { // a second try, after a rebuild, goes on with the one that failed
+					did, err := do(col, part[0])
+					if did && !part[0].inner {
+						count++
+					}
+					if err != nil {
 						return err
 					}
+					part = part[1:]
 				}
 				return nil
 			})
+			if err != nil {
+				return count, err
+			}
 			old = old[n:]
 		}
-		slices.SortStableFunc(out, func(a, b Pair) int { return cmp.Compare(a.LastUse, b.LastUse) })
-		if err != nil {
-			return out, err
-		}
 	}
-	return out, nil
+	return count, nil
 }
 
-// evictBucket evicts from the chain of one bucket. It leaves the library's own
-// records to evict, which knows what they must outlast.
-func (s *Slab) evictBucket(ctx context.Context, hash uint64, v sieve, limit int) (out []Pair, err error) {
-	sh := s.shardOf(hash)
-	err = s.update(ctx, sh, func() error {
+// moves counts the records that ever came to a tier from another one.
+func (st *Stack) moves() (n uint64, err error) {
+	defer st.leave(shm.Guard(), &err)
+	for i := range st.columns {
+		n += st.columns[i].moves()
+	}
+	return n, nil
+}
+
+// evictBucket evicts from the chain of one bucket in each tier. It leaves the
+// library's own records to evict, which knows what they must outlast.
+func (st *Stack) evictBucket(ctx context.Context, hash uint64, v sieve, limit int) (out []Pair, err error) {
+	col := st.columnOf(hash)
+	err = st.update(ctx, col, func() error {
 		var old []candidate
-		err := sh.slots(hash, func(p place) bool {
-			if n := uint32(p.word()); sh.isCell(n) {
-				if c, ok := sh.candidate(n, v); ok && !c.inner {
-					old = append(old, c)
+		var err error
+		for tier, sh := range col.tiers {
+			err = errors.Join(err, sh.slots(hash, func(p place) bool {
+				if n := uint32(p.word()); sh.isCell(n) {
+					if c, ok := sh.candidate(n, v); ok && !c.inner {
+						c.tier = tier
+						old = append(old, c)
+					}
 				}
-			}
-			return true
-		})
+				return true
+			}))
+		}
 		slices.SortFunc(old, older)
 		for _, c := range old {
 			if err == nil && len(out) < limit {
-				err = sh.evictOne(c, v, false, &out)
+				err = col.evictOne(c, v, false, &out)
 			}
 		}
 		return err
@@ -173,30 +216,37 @@ func older(a, b candidate) int {
 
 // oldest returns up to limit records that pass the sieve such that no other one
 // is older.
-func (s *Slab) oldest(v sieve, limit int) (old []candidate, err error) {
-	defer s.leave(shm.Guard(), &err)
-	if err := s.usable(); err != nil || limit <= 0 {
+func (st *Stack) oldest(v sieve, limit int) (old []candidate, err error) {
+	defer st.leave(shm.Guard(), &err)
+	if err := st.usable(); err != nil || limit <= 0 {
 		return nil, err
 	}
 	// Twice as many as wanted are gathered before the younger half goes.
 	limit = min(limit, math.MaxInt32)
 	counted := 0
-	for i := range s.shards {
-		sh := &s.shards[i]
-		top := min(sh.head.Bump.Load(), s.geo.Cells)
-		for n := uint32(1); n <= top; n++ {
-			c, ok := sh.candidate(n, v)
-			if !ok {
-				continue
-			}
-			old = append(old, c)
-			if !c.inner {
-				counted++
-			}
-			if counted >= max(2*limit, 1024) {
-				old = first(old, limit)
-				counted = limit
-				v.cutoff = min(v.cutoff, old[len(old)-1].stamp+1)
+	for tier := range st.tiers {
+		s := st.tiers[tier].Slab
+		if v.only != nil && v.only != s {
+			continue
+		}
+		for i := range s.shards {
+			sh := &s.shards[i]
+			top := min(sh.head.Bump.Load(), s.geo.Cells)
+			for n := uint32(1); n <= top; n++ {
+				c, ok := sh.candidate(n, v)
+				if !ok {
+					continue
+				}
+				c.tier = tier
+				old = append(old, c)
+				if !c.inner {
+					counted++
+				}
+				if counted >= max(2*limit, 1024) {
+					old = first(old, limit)
+					counted = limit
+					v.cutoff = min(v.cutoff, old[len(old)-1].stamp+1)
+				}
 			}
 		}
 	}
@@ -218,41 +268,61 @@ func first(old []candidate, limit int) []candidate {
 	return old
 }
 
-// evictOne removes a candidate unless it was used, changed or removed meanwhile;
-// by tag, used or not. The pair is noted before the first store: should the shard
-// need a rebuild in between, the record is gone then.
-func (sh *shard) evictOne(want candidate, v sieve, values bool, out *[]Pair) error {
+// named is a record with its hash.
+type named struct {
+	spot
+	hash uint64
+	name Name
+}
+
+// again finds a candidate's record under the lock; none if it was used, changed or
+// removed meanwhile, by tag only if it was changed or removed.
+func (col *column) again(want candidate, v sieve) (r named, err error) {
+	sh := col.tiers[want.tier]
 	c := sh.cell(want.cell)
-	recency := c.Recency.Load()
 	if c.Version.Load() != want.version || !v.byTag && sh.lastUse(c) != want.stamp {
-		return nil
+		return r, nil
 	}
-	keyLen, valueLen, flags, ok := sh.lengths(c)
+	keyLen, _, flags, ok := sh.lengths(c)
 	if !ok {
-		return sh.brokenf("lengths of cell %d", want.cell)
+		return r, sh.brokenf("lengths of cell %d", want.cell)
 	}
 	k, ok := sh.appendBytes(nil, want.cell, want.version, 0, keyLen)
 	if !ok {
-		return sh.brokenf("chain of cell %d", want.cell)
+		return r, sh.brokenf("chain of cell %d", want.cell)
 	}
-	hash := sh.slab.rehash(k, flags)
-	pair := Pair{LastUse: want.stamp}
-	pair.Name, _ = nameOf(k, flags, hash)
-	if values {
-		if pair.Value, ok = sh.appendBytes(nil, want.cell, want.version, keyLen, valueLen); !ok {
-			return sh.brokenf("chain of cell %d", want.cell)
-		}
-	}
-	at, err := sh.locate(hash, want.cell)
+	r.hash = sh.slab.rehash(k, flags)
+	r.name, _ = nameOf(k, flags, r.hash)
+	at, err := sh.locate(r.hash, want.cell)
 	if err != nil {
+		return r, err
+	}
+	r.spot = spot{sh, want.cell, at}
+	return r, nil
+}
+
+// evictOne removes a candidate unless it was used, changed or removed meanwhile;
+// by tag, used or not. The pair is noted before the first store: should the shard
+// need a rebuild in between, the record is gone then.
+func (col *column) evictOne(want candidate, v sieve, values bool, out *[]Pair) error {
+	r, err := col.again(want, v)
+	if r.cell == 0 || err != nil {
 		return err
 	}
-	counter := &sh.head.EvictedTag
+	c := r.header()
+	recency := c.Recency.Load()
+	pair := Pair{Name: r.name, LastUse: want.stamp}
+	if values {
+		if pair.Item, err = r.item(); err != nil {
+			return err
+		}
+	}
+	counter := &r.sh.head.EvictedTag
 	if !v.byTag {
-		counter = &sh.head.EvictedCutoff
+		counter = &r.sh.head.EvictedCutoff
 		// Readers stamp without a lock; the last look decides. A reader that has just
 		// checked its hit may stamp after it: that use and this removal overlap.
-		if c.Recency.Load() != recency {
+		if r.sh.lastUse(c) != want.stamp || c.Recency.Load() != recency {
 			return nil
 		}
 	}
@@ -260,5 +330,20 @@ func (sh *shard) evictOne(want candidate, v sieve, values bool, out *[]Pair) err
 		*out = append(*out, pair)
 	}
 	counter.Add(1)
-	return sh.release(want.cell, hash, at)
+	return r.release(r.hash)
+}
+
+// item copies the record, under the lock.
+func (s spot) item() (Item, error) {
+	c := s.header()
+	keyLen, valueLen, _, _ := s.sh.lengths(c)
+	value, ok := s.sh.appendBytes(nil, s.cell, c.Version.Load(), keyLen, valueLen)
+	if !ok {
+		return Item{}, s.sh.brokenf("chain of cell %d", s.cell)
+	}
+	packed := c.Expiry.Load()
+	return Item{
+		Value: value, Version: c.Version.Load(), Tag: c.UserTag.Load(),
+		Expiry: packed & layout.ExpiryMask, Stale: uint16(packed >> layout.ExpiryStaleShift),
+	}, nil
 }

@@ -313,7 +313,7 @@ func TestHeadroom_ManySeeds_NoShardOverflows(t *testing.T) {
 				t.Fatal(err)
 			}
 			room := uint64(g.Cells - g.Reserve)
-			s := &Slab{}
+			s := &Stack{}
 			var fullest uint64
 			for round := range uint64(effort(20)) {
 				s.seed = seed + round

@@ -2,6 +2,7 @@ package slab
 
 import (
 	"context"
+	"errors"
 	"math/bits"
 	"runtime"
 
@@ -40,6 +41,13 @@ type look struct {
 	tag     uint32
 	expiry  uint64 // as in CellHeader.Expiry
 	version uint64
+
+	// Where: valid while the version is.
+	sh   *shard
+	cell uint32
+	seen uint64 // the recency word
+
+	tries int // how often it may still look again
 }
 
 // item returns what was found.
@@ -55,40 +63,41 @@ func (l *look) item(value []byte) Item {
 // has room. A value is never torn, and never older than the last Put that returned
 // before Get began. If writers or a rebuild keep it from being sure within its
 // bound it tries the lock once, also if its owner is dead, in which case it
-// rebuilds the shard, and else returns ErrBusy.
-func (s *Slab) Get(dst, k []byte) (value []byte, ok bool, err error) {
-	return s.GetKey(dst, s.Key(k))
+// rebuilds the column, and else returns ErrBusy. A miss is one as of the view that
+// the stack is: who knows of a newer one looks again.
+func (st *Stack) Get(dst, k []byte) (value []byte, ok bool, err error) {
+	return st.GetKey(dst, st.Key(k))
 }
 
 // GetKey is Get for any kind of key.
-func (s *Slab) GetKey(dst []byte, k Key) (value []byte, ok bool, err error) {
-	if n := s.Glance(dst, k); n >= 0 {
+func (st *Stack) GetKey(dst []byte, k Key) (value []byte, ok bool, err error) {
+	if n := st.Glance(dst, k); n >= 0 {
 		return dst[:len(dst)+n], true, nil
 	}
-	return s.GetSlowly(dst, k)
+	return st.GetSlowly(dst, k)
 }
 
 // GetSlowly is GetKey without a Glance before.
-func (s *Slab) GetSlowly(dst []byte, k Key) (value []byte, ok bool, err error) {
+func (st *Stack) GetSlowly(dst []byte, k Key) (value []byte, ok bool, err error) {
 	if len(dst) == cap(dst) { // like nil: it was too small for a glance
 		var room [256]byte
-		if n := s.Glance(room[:0], k); n >= 0 {
+		if n := st.Glance(room[:0], k); n >= 0 {
 			return append(dst, room[:n]...), true, nil
 		}
 	}
-	return s.get(dst, k, &look{})
+	return st.get(dst, k, &look{})
 }
 
 // GetWaiting is GetKey under the lock, for which it waits as Put does; it is no use
 // of the record.
-func (s *Slab) GetWaiting(ctx context.Context, dst []byte, k Key) (value []byte, ok bool, err error) {
-	sh := s.shardOf(k.hash)
-	err = s.update(ctx, sh, func() error {
-		f, err := sh.find(&k)
-		if ok = err == nil && sh.current(&f) != Absent; !ok {
+func (st *Stack) GetWaiting(ctx context.Context, dst []byte, k Key) (value []byte, ok bool, err error) {
+	col := st.columnOf(k.hash)
+	err = st.update(ctx, col, func() error {
+		f, err := col.find(&k)
+		if ok = err == nil && f.record.current() != Absent; !ok {
 			return err
 		}
-		value, err = sh.valueOf(dst, &k, f.cell)
+		value, err = f.record.valueOf(dst, &k)
 		return err
 	})
 	if !ok || err != nil {
@@ -98,73 +107,131 @@ func (s *Slab) GetWaiting(ctx context.Context, dst []byte, k Key) (value []byte,
 }
 
 // GetHash is Get for a record that SetHash stored.
-func (s *Slab) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err error) {
+func (st *Stack) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err error) {
 	var buf [8]byte
-	return s.GetKey(dst, s.HashKey(hash, &buf))
+	return st.GetKey(dst, st.HashKey(hash, &buf))
 }
 
 // Look is Get, returning what is kept with the value too.
-func (s *Slab) Look(dst []byte, k Key, how How) (it Item, ok bool, err error) {
+func (st *Stack) Look(dst []byte, k Key, how How) (it Item, ok bool, err error) {
 	l := look{How: how}
-	value, ok, err := s.get(dst, k, &l)
+	value, ok, err := st.get(dst, k, &l)
+	if !ok {
+		return Item{Value: value}, false, err
+	}
 	return l.item(value), ok, err
 }
 
 // Peek looks without being a use of the record, and is not counted.
-func (s *Slab) Peek(dst []byte, k Key) (it Item, ok bool, err error) {
-	return s.Look(dst, k, Quiet|Silent)
+func (st *Stack) Peek(dst []byte, k Key) (it Item, ok bool, err error) {
+	return st.Look(dst, k, Quiet|Silent)
 }
 
 // Use looks without being counted.
-func (s *Slab) Use(dst []byte, k Key) (it Item, ok bool, err error) { return s.Look(dst, k, Silent) }
+func (st *Stack) Use(dst []byte, k Key) (it Item, ok bool, err error) { return st.Look(dst, k, Silent) }
 
 // GetStale is Use of the value, but where the value has expired and may still be
 // served while a loader is at work, it returns it, and old is set.
-func (s *Slab) GetStale(dst []byte, k Key) (value []byte, ok, old bool, err error) {
+func (st *Stack) GetStale(dst []byte, k Key) (value []byte, ok, old bool, err error) {
 	l := look{How: stale | Silent}
-	value, ok, err = s.get(dst, k, &l)
+	value, ok, err = st.get(dst, k, &l)
 	return value, ok, l.expired, err
 }
 
 // get is the whole lookup, for what glance leaves.
-func (s *Slab) get(dst []byte, k Key, l *look) (value []byte, ok bool, err error) {
+func (st *Stack) get(dst []byte, k Key, l *look) (value []byte, ok bool, err error) {
 	value = dst // what a fault leaves
-	defer s.leave(shm.Guard(), &err)
-	return s.lookup(dst, &k, l)
+	defer st.leave(shm.Guard(), &err)
+	return st.lookup(dst, &k, l)
 }
 
 // lookup is get without protection from faults.
-func (s *Slab) lookup(dst []byte, k *Key, l *look) (value []byte, ok bool, err error) {
-	sh := s.shardOf(k.hash)
+func (st *Stack) lookup(dst []byte, k *Key, l *look) (value []byte, ok bool, err error) {
+	col := st.columnOf(k.hash)
 	value, found := dst, miss
-	if len(k.bytes) <= int(s.geo.MaxKey) {
-		if value, found = sh.read(dst, k, l); found == unsure {
-			value, found, err = sh.readLocked(dst, k, l)
+	if len(k.bytes) <= int(st.top.geo.MaxKey) {
+		if value, found = col.read(dst, k, l); found == unsure {
+			value, found, err = col.readLocked(dst, k, l)
 		}
 	}
 	if err == nil && found == miss {
-		err = s.usable() // a closed slab reads as an empty one
+		if err = st.usable(); err == nil { // a closed slab reads as an empty one
+			err = st.Missing
+		}
 	}
 	switch {
 	case err != nil:
 	case l.How&Silent != 0:
 	case found == miss:
-		shm.Increment(&sh.misses)
+		shm.Increment(&col.top.misses)
 	case found == hit:
-		shm.Increment(&sh.hits)
+		shm.Increment(&l.sh.hits)
 	}
 	return value, found == hit && err == nil, err
 }
 
-// read is the lookup without a lock. PROTOCOL.md, "Lookup"; models read.pml and
-// rebuild.pml name the rule that each comparison stands for.
-func (sh *shard) read(dst []byte, k *Key, l *look) ([]byte, verdict) {
-	tries := patience
-again:
-	epoch := sh.head.Epoch.Load() // pairs with rebuild, which makes it odd first and even last
-	if epoch&layout.EpochRebuilding != 0 {
-		goto moved
+// read is the lookup without a lock: tier by tier. What it found, a miss above all,
+// counts only if nothing was rebuilt meanwhile, and a miss only if nothing was
+// removed below tier 0 either, where it may have been before it went up. PROTOCOL.md,
+// "Lookup"; models tiers.pml and rebuild.pml.
+func (col *column) read(dst []byte, k *Key, l *look) ([]byte, verdict) {
+	epoch := &col.top.head.Epoch
+	for l.tries = patience; l.tries >= 0; l.tries-- {
+		before := epoch.Load() // pairs with rebuild, which makes it odd first and even last, and with release
+		if before&layout.EpochRebuilding == 0 {
+			out, found := dst, miss
+			for _, sh := range col.tiers[:col.stack.Reads] {
+				if out, found = sh.search(dst, k, l); found != miss {
+					break
+				}
+			}
+			moved := before ^ epoch.Load()
+			switch {
+			case found == unsure:
+			case found == miss && moved != 0: // rebuild.pml BREAK_EPOCH_MISS, tiers.pml BREAK_COUNT
+			case moved&layout.EpochRebuildMask != 0: // rebuild.pml BREAK_EPOCH_HIT
+			case found == hit && !col.accept(k, l):
+				return dst, miss
+			default:
+				return out, found
+			}
+		}
+		runtime.Gosched()
 	}
+	return dst, unsure
+}
+
+// accept judges a record that was found by its expiry, and notes the use. An expired
+// one is a miss whatever is below (tiers.pml BREAK_EXPIRED).
+func (col *column) accept(k *Key, l *look) bool {
+	sh := l.sh
+	if l.expired = sh.expired(l.expiry); l.expired && !(l.How&stale != 0 && sh.servable(l.expiry)) {
+		return false
+	}
+	if l.How&Quiet != 0 {
+		return true
+	}
+	c := sh.cell(l.cell)
+	lru.Touch(c, l.seen, sh.now.Load(), sh.grain, sh.raise)
+	switch {
+	case sh != col.top:
+		if col.stack.Promote {
+			col.promote(k, l)
+		}
+	case lru.Due(l.seen, sh.head.Turn.Load()):
+		col.try(func() error {
+			if c.Version.Load() != l.version {
+				return nil
+			}
+			return sh.order.Promote(l.cell)
+		})
+	}
+	return true
+}
+
+// search looks for the key in one tier. Model: read.pml, which names the rule that
+// each comparison stands for.
+func (sh *shard) search(dst []byte, k *Key, l *look) ([]byte, verdict) {
 	for at, steps := sh.bucketOffset(k.hash), uint32(0); ; steps++ {
 		b := sh.bucketAt(at)
 		for m := sh.index.MatchTags(at, uint32(k.tag())); m != 0; m &= m - 1 {
@@ -182,23 +249,10 @@ again:
 				if l.How&Bare == 0 {
 					out, whole = sh.value(dst, n, version, uint64(len(k.bytes)), uint64(c.ValueLength.Load()))
 				}
-				// A hit: same version (read.pml BREAK_FREE), same slot (BREAK_HIT), no
-				// rebuild (rebuild.pml BREAK_EPOCH_HIT).
+				// A hit: same version (read.pml BREAK_FREE), same slot (BREAK_HIT).
 				if whole && c.Version.Load() == version && b.Slots[i].Load() == slot {
-					if sh.head.Epoch.Load() != epoch {
-						goto moved
-					}
-					if l.expired = sh.expired(expiry); l.expired && !(l.How&stale != 0 && sh.servable(expiry)) {
-						return dst, miss
-					}
 					l.expiry, l.tag, l.version = expiry, tag, version
-					if l.How&Quiet != 0 {
-						return out, hit
-					}
-					lru.Touch(c, seen, sh.now.Load(), sh.grain, sh.raise)
-					if lru.Due(seen, sh.head.Turn.Load()) {
-						sh.promote(c, n, version)
-					}
+					l.sh, l.cell, l.seen = sh, n, seen
 					return out, hit
 				}
 			} else if b.Slots[i].Load() == slot && c.Version.Load() == version {
@@ -206,26 +260,17 @@ again:
 				// were (read.pml BREAK_GOON).
 				continue
 			}
-			if tries--; tries < 0 {
+			if l.tries--; l.tries < 0 {
 				return dst, unsure
 			}
 			goto look
 		}
 		link := b.Link.Load() // pairs with the link's store in write
 		if link-1 >= uint64(sh.overflows) || steps == sh.overflows {
-			break
+			return dst, miss
 		}
 		at = sh.overflowOffset(link)
 	}
-	if sh.head.Epoch.Load() == epoch { // rebuild.pml BREAK_EPOCH_MISS
-		return dst, miss
-	}
-moved:
-	if tries--; tries < 0 {
-		return dst, unsure
-	}
-	runtime.Gosched()
-	goto again
 }
 
 // value appends the record's value to dst; whole is false if the record changed
@@ -256,39 +301,38 @@ func (sh *shard) servable(expiry uint64) bool {
 	return sh.wall.Load() < expiry&layout.ExpiryMask+expiry>>layout.ExpiryStaleShift*1000
 }
 
-// promote moves the record to the front of the order if the lock is free; if it
-// is not, a later hit will. A shard that needs repair is left to its next writer.
-func (sh *shard) promote(c *layout.CellHeader, n uint32, version uint64) {
-	if sh.slab.lost.Load() {
-		return
-	}
-	switch ok, consistent := sh.mutex.TryLock(); {
-	case ok && !consistent:
-		_ = sh.unlock(false) // the hit stands; if the lock is lost, later operations say so
-	case ok:
-		_ = sh.locked(true, func() error {
-			if c.Version.Load() != version {
-				return nil
-			}
-			return sh.order.Promote(n)
-		})
-	}
+// promote moves a record that was found below to tier 0, if the lock is free.
+func (col *column) promote(k *Key, l *look) {
+	col.try(func() error {
+		if l.sh.cell(l.cell).Version.Load() != l.version {
+			return nil
+		}
+		at, err := l.sh.locate(k.hash, l.cell)
+		if err != nil {
+			return err
+		}
+		err = col.move(spot{l.sh, l.cell, at}, k.hash, 0)
+		if errors.Is(err, ErrFull) || errors.Is(err, ErrTooLarge) {
+			return nil
+		}
+		return err
+	})
 }
 
 // readLocked is the lookup's last resort.
-func (sh *shard) readLocked(dst []byte, k *Key, l *look) (out []byte, found verdict, err error) {
-	if sh.slab.lost.Load() {
+func (col *column) readLocked(dst []byte, k *Key, l *look) (out []byte, found verdict, err error) {
+	if col.stack.top.lost.Load() {
 		return dst, miss, ErrLost
 	}
 	out, found, err = dst, miss, ErrBusy
-	ok, consistent := sh.mutex.TryLock()
+	ok, consistent := col.top.mutex.TryLock()
 	if !ok { // died in a rebuild: without this, who only reads would be stuck for good
-		ok, consistent = sh.mutex.TrySteal(), false
+		ok, consistent = col.top.mutex.TrySteal(), false
 	}
 	if ok {
-		err = sh.locked(consistent, func() error {
-			if out, found = sh.read(dst, k, l); found == unsure {
-				return sh.brokenf("a record changes under the lock")
+		err = col.locked(consistent, func() error {
+			if out, found = col.read(dst, k, l); found == unsure {
+				return col.top.brokenf("a record changes under the lock")
 			}
 			return nil
 		})

@@ -15,10 +15,13 @@ import (
 // RATIONALE.md, "The read path".
 
 // Glance is GetKey for the common case: it appends the value to dst, if that has
-// room, and returns its length, or less than 0 for anything else, faults included,
-// which is left to GetKey.
-func (s *Slab) Glance(dst []byte, k Key) (n int) {
-	sh := s.shardOf(k.hash)
+// room, and returns its length, or less than 0 for anything else, records in the tiers
+// below and faults included, which is left to GetKey.
+func (st *Stack) Glance(dst []byte, k Key) (n int) {
+	sh := st.shardOf(k.hash)
+	if st.ahead {
+		st.ask(k.hash)
+	}
 	sh.finder.PrefetchBucket(k.hash)
 	guard := shm.Guard()
 	n = faulted

@@ -58,12 +58,18 @@ func (sh *shard) slots(hash uint64, visit func(p place) (goOn bool)) error {
 	return sh.brokenf("endless chain of overflow buckets")
 }
 
-// found is what a shard has of a key: its record and the claim on it, each 0 if
-// there is none, and the slots that name them.
-type found struct {
-	cell, claim uint32
-	at, claimAt place
+// spot is a record and the slot that names it; cell 0 is none.
+type spot struct {
+	sh   *shard
+	cell uint32
+	at   place
 }
+
+// header returns the record's header.
+func (s spot) header() *layout.CellHeader { return s.sh.cell(s.cell) }
+
+// found is what there is of a key: its record and the claim on it.
+type found struct{ record, claim spot }
 
 // find looks for the key, which is not a claim's, under the lock.
 func (sh *shard) find(k *Key) (f found, err error) {
@@ -78,14 +84,46 @@ func (sh *shard) find(k *Key) (f found, err error) {
 		v := c.Version.Load()
 		if has := c.KeyFlags.Load(); isLive(v) && (has == word || has == claim.word()) && sh.hasKey(n, v, k) {
 			if has == word {
-				f.cell, f.at = n, p
+				f.record = spot{sh, n, p}
 			} else {
-				f.claim, f.claimAt = n, p
+				f.claim = spot{sh, n, p}
 			}
 		}
-		return f.cell == 0 || f.claim == 0
+		return f.record.cell == 0 || f.claim.cell == 0
 	})
 	return f, err
+}
+
+// find looks for the key, which is not a claim's, in all tiers, under the lock. There
+// is one record of a key at most; should a peer's error have left another one below,
+// it goes, so that it does not come to light later.
+func (col *column) find(k *Key) (f found, err error) {
+	for _, sh := range col.tiers {
+		below, err := sh.find(k)
+		if err == nil {
+			err = keepUpper(&f.record, below.record, k.hash)
+		}
+		if err == nil {
+			err = keepUpper(&f.claim, below.claim, k.hash)
+		}
+		if err != nil {
+			return f, err
+		}
+	}
+	return f, nil
+}
+
+// keepUpper takes note of what was found below, or removes it if there is a record
+// above.
+func keepUpper(upper *spot, below spot, hash uint64) error {
+	switch {
+	case below.cell == 0:
+		return nil
+	case upper.cell == 0:
+		*upper = below
+		return nil
+	}
+	return below.release(hash)
 }
 
 // locate finds the slot that names a record, given its hash.

@@ -34,34 +34,34 @@ func (k Key) ID() string { return string(append([]byte{byte(k.flags)}, k.bytes..
 
 // HashOf returns the hash that places a key: XXH3-64 with the domain's seed.
 // Evict reports records by it.
-func (s *Slab) HashOf(k []byte) uint64 { return xxh3.HashSeed(k, s.seed) }
+func (st *Stack) HashOf(k []byte) uint64 { return xxh3.HashSeed(k, st.seed) }
 
 // Key returns the key of plain bytes.
-func (s *Slab) Key(k []byte) Key { return Key{bytes: k, hash: s.HashOf(k)} }
+func (st *Stack) Key(k []byte) Key { return Key{bytes: k, hash: st.HashOf(k)} }
 
 // HashKey returns the key of a record that the application finds by its own hash.
 // Buf holds its bytes.
-func (s *Slab) HashKey(hash uint64, buf *[8]byte) Key {
+func (st *Stack) HashKey(hash uint64, buf *[8]byte) Key {
 	binary.LittleEndian.PutUint64(buf[:], hash)
-	return Key{bytes: buf[:], flags: layout.FlagHashKey, hash: mix(hash ^ s.seed)}
+	return Key{bytes: buf[:], flags: layout.FlagHashKey, hash: mix(hash ^ st.seed)}
 }
 
 // NamespaceKey returns the key of the record that holds a namespace's id.
-func (s *Slab) NamespaceKey(name []byte) Key {
-	return Key{bytes: name, flags: layout.FlagNamespace, hash: s.HashOf(name)}
+func (st *Stack) NamespaceKey(name []byte) Key {
+	return Key{bytes: name, flags: layout.FlagNamespace, hash: st.HashOf(name)}
 }
 
 // ScopedKey returns the key of bytes that begin with a namespace's id, 8 bytes.
-func (s *Slab) ScopedKey(k []byte) Key {
-	return Key{bytes: k, flags: layout.FlagScoped, hash: s.HashOf(k)}
+func (st *Stack) ScopedKey(k []byte) Key {
+	return Key{bytes: k, flags: layout.FlagScoped, hash: st.HashOf(k)}
 }
 
 // rehash computes a stored record's hash from its key bytes.
-func (s *Slab) rehash(k []byte, flags uint32) uint64 {
+func (st *Stack) rehash(k []byte, flags uint32) uint64 {
 	if flags&layout.FlagHashKey != 0 && len(k) == 8 {
-		return mix(binary.LittleEndian.Uint64(k) ^ s.seed)
+		return mix(binary.LittleEndian.Uint64(k) ^ st.seed)
 	}
-	return xxh3.HashSeed(k, s.seed)
+	return xxh3.HashSeed(k, st.seed)
 }
 
 // mix is a bijection of 64-bit words that spreads weak hashes over all bits: the

@@ -10,13 +10,13 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
 
-// Rebuild makes index, order, free list and counts of every shard anew from the
-// cells. Nothing readable is lost. Lookups in a shard that is being rebuilt,
+// Rebuild makes index, order, free list and counts of every column anew from the
+// cells. Nothing readable is lost. Lookups in a column that is being rebuilt,
 // some microseconds per thousand records, may return ErrBusy.
-func (s *Slab) Rebuild(ctx context.Context) error {
-	for i := range s.shards {
-		sh := &s.shards[i]
-		if err := s.update(ctx, sh, func() error { sh.rebuild(); return nil }); err != nil {
+func (st *Stack) Rebuild(ctx context.Context) error {
+	for i := range st.columns {
+		col := &st.columns[i]
+		if err := st.update(ctx, col, func() error { col.rebuild(); return nil }); err != nil {
 			return err
 		}
 	}
@@ -28,31 +28,47 @@ type survivor struct {
 	hash, version, stamp uint64
 	key                  []byte
 	flags, cell          uint32
+	tier                 int
 	cells                uint32
 	bytes                uint64
 }
 
-// rebuild is lock recovery and repair. It trusts nothing but the cells, and of
-// those only what is consistent; it may die anywhere and is simply begun again
-// by the next taker of the lock, who finds the epoch odd. PROTOCOL.md,
-// "Rebuild"; model: rebuild.pml.
-func (sh *shard) rebuild() {
-	epoch := sh.head.Epoch.Load() | layout.EpochRebuilding
-	sh.head.Epoch.Store(epoch) // odd first: pairs with the loads in read
+// rebuild is lock recovery and repair, of all tiers of a column: what a dead mover
+// left in a lower one must not come to light later (tiers.pml BREAK_REBUILD). It
+// trusts nothing but the cells, and of those only what is consistent; it may die
+// anywhere and is simply begun again by the next taker of the lock, who finds the
+// epoch odd. PROTOCOL.md, "Rebuild"; model: rebuild.pml.
+func (col *column) rebuild() {
+	head := col.top.head
+	epoch := head.Epoch.Load() | layout.EpochRebuilding
+	head.Epoch.Store(epoch) // odd first: pairs with the loads in read
 
-	live, used, top, sequence := sh.survey()
+	sequence := head.Sequence.Load()
+	if sequence >= layout.VersionGarbage>>layout.VersionSequenceShift {
+		sequence = 0
+	}
+	var live []survivor
+	tiers := make([]tierCells, len(col.tiers))
+	for tier, sh := range col.tiers {
+		t := &tiers[tier]
+		found, highest := sh.survey(t)
+		for i := range found {
+			found[i].tier = tier
+		}
+		live, sequence = append(live, found...), max(sequence, highest)
+	}
 
 	// Pass 1: of the records of one key all but the newest are freed, before a
-	// slot can name one (rebuild.pml ONEPASS).
+	// slot can name one (rebuild.pml ONEPASS). Of a move's two the upper one stays.
 	slices.SortFunc(live, func(a, b survivor) int {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.key, b.key),
-			cmp.Compare(a.flags, b.flags), cmp.Compare(b.version, a.version))
+			cmp.Compare(a.flags, b.flags), cmp.Compare(b.version, a.version), cmp.Compare(a.tier, b.tier))
 	})
 	var newest survivor
 	live = slices.DeleteFunc(live, func(r survivor) bool {
 		same := newest.cell != 0 && r.hash == newest.hash && r.flags == newest.flags && bytes.Equal(r.key, newest.key)
 		if same {
-			sh.dismiss(r, used)
+			col.tiers[r.tier].dismiss(r, tiers[r.tier].used)
 		} else {
 			newest = r
 		}
@@ -60,59 +76,70 @@ func (sh *shard) rebuild() {
 	})
 
 	// Pass 2: everything but the cells, anew.
+	slices.SortFunc(live, func(a, b survivor) int {
+		return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(a.stamp, b.stamp), cmp.Compare(a.version, b.version))
+	})
+	for tier, sh := range col.tiers {
+		n, _ := slices.BinarySearchFunc(live, tier+1, func(r survivor, tier int) int { return cmp.Compare(r.tier, tier) })
+		sh.restore(live[:n], tiers[tier])
+		live = live[n:]
+	}
+	head.Sequence.Store(sequence) // never lowered (rebuild.pml BREAK_COUNTER)
+	head.Rebuilds.Add(1)
+	shm.Increment(&col.top.rebuilds)
+	next := (epoch + 1) & layout.EpochRebuildMask // even last: pairs with the loads in read
+	head.Epoch.Store(epoch&^layout.EpochRebuildMask | next)
+}
+
+// tierCells is what a rebuild knows of a shard's cells.
+type tierCells struct {
+	used []bool // by a record
+	top  uint32 // the highest ever used
+}
+
+// restore makes the shard anew from the records that are to be in it, oldest first.
+func (sh *shard) restore(live []survivor, t tierCells) {
 	sh.index.Zero(0, sh.index.Len())
 	sh.head.OverflowHead.Store(0)
 	sh.head.OverflowBump.Store(0)
-	live = slices.DeleteFunc(live, func(r survivor) bool {
+	sh.order.Reset()
+	var records uint32
+	var cells, size uint64
+	for _, r := range live {
 		at, extra, end, err := sh.vacant(r.hash)
 		if err != nil { // only if somebody overwrites the index meanwhile
-			sh.dismiss(r, used)
+			sh.dismiss(r, t.used)
 			sh.head.Dropped.Add(1)
-			return true
+			continue
 		}
 		if extra != 0 {
 			end.Link.Store(extra)
 		}
 		at.store(r.hash>>layout.SlotTagShift<<layout.SlotTagShift | uint64(r.cell))
-		return false
-	})
-	slices.SortFunc(live, func(a, b survivor) int {
-		return cmp.Or(cmp.Compare(a.stamp, b.stamp), cmp.Compare(a.version, b.version))
-	})
-	sh.order.Reset()
-	var cells, size uint64
-	for _, r := range live {
-		if sh.order.Restore(r.cell) != nil { // only if somebody overwrites it meanwhile
+		if sh.order.Restore(r.cell) != nil { // likewise
 			break
 		}
+		records++
 		cells += uint64(r.cells)
 		size += r.bytes
 	}
-	sh.freeUnused(used, top)
-	sh.head.Live.Store(uint32(len(live)))
+	sh.freeUnused(t.used, t.top)
+	sh.head.Live.Store(records)
 	sh.head.Used.Store(uint32(cells))
 	sh.head.Bytes.Store(size)
-	sh.head.Sequence.Store(sequence) // never lowered (rebuild.pml BREAK_COUNTER)
-	sh.head.Rebuilds.Add(1)
-	shm.Increment(&sh.rebuilds)
-	next := (epoch + 1) & layout.EpochRebuildMask // even last: pairs with the loads in read
-	sh.head.Epoch.Store(epoch&^layout.EpochRebuildMask | next)
 }
 
-// survey reads all cells. It returns the records that are whole, which cells
-// they use, the highest cell ever used, and the highest sequence number seen.
-func (sh *shard) survey() (live []survivor, used []bool, top uint32, sequence uint64) {
-	if sequence = sh.head.Sequence.Load(); sequence >= layout.VersionGarbage>>layout.VersionSequenceShift {
-		sequence = 0
-	}
-	used = make([]bool, sh.slab.geo.Cells+1)
+// survey reads all cells. It returns the records that are whole, and the highest
+// sequence number seen.
+func (sh *shard) survey(t *tierCells) (live []survivor, sequence uint64) {
+	t.used = make([]bool, sh.slab.geo.Cells+1)
 	for n := uint32(1); n <= sh.slab.geo.Cells; n++ {
 		c := sh.cell(n)
 		version := c.Version.Load()
 		if version == 0 {
 			continue
 		}
-		top = n
+		t.top = n
 		if version >= layout.VersionGarbage || version>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(sh.number) {
 			c.Version.Store(sh.version(0) | layout.VersionFree)
 			continue
@@ -121,7 +148,7 @@ func (sh *shard) survey() (live []survivor, used []bool, top uint32, sequence ui
 		if !isLive(version) {
 			continue
 		}
-		r, ok := sh.survivor(n, version, used)
+		r, ok := sh.survivor(n, version, t.used)
 		if !ok {
 			c.Version.Store(version | layout.VersionFree)
 			sh.head.Dropped.Add(1)
@@ -129,7 +156,7 @@ func (sh *shard) survey() (live []survivor, used []bool, top uint32, sequence ui
 		}
 		live = append(live, r)
 	}
-	return live, used, top, sequence
+	return live, sequence
 }
 
 // survivor reads the record in cell n and marks its cells as used. It refuses

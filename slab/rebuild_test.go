@@ -37,7 +37,8 @@ func trio(t *testing.T, o Options) (victim, other *Slab, dying *member, w *world
 
 func fillOnly(t *testing.T, sh *shard, k *Key, value string) uint32 {
 	t.Helper()
-	n, _, err := sh.fill(k, &Item{Value: []byte(value)})
+	record := sh.next(k, &Item{Value: []byte(value)})
+	n, err := sh.fill(&record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,18 +97,18 @@ func checkSetDiesAfterAnyStep(t *testing.T, order Order) {
 		{"head even", func(t *testing.T, sh *shard, k *Key) { fillOnly(t, sh, k, long) }, long},
 		{"slot stored", func(t *testing.T, sh *shard, k *Key) {
 			f, _ := sh.find(k)
-			at := f.at
+			at := f.record.at
 			at.store(slotOf(k, fillOnly(t, sh, k, long)))
 		}, long},
 		{"old head odd", func(t *testing.T, sh *shard, k *Key) {
 			f, _ := sh.find(k)
-			old, at := f.cell, f.at
+			old, at := f.record.cell, f.record.at
 			at.store(slotOf(k, fillOnly(t, sh, k, long)))
 			sh.cell(old).Version.Store(sh.cell(old).Version.Load() | layout.VersionFree)
 		}, long},
 		{"old out of the order", func(t *testing.T, sh *shard, k *Key) {
 			f, _ := sh.find(k)
-			old, at := f.cell, f.at
+			old, at := f.record.cell, f.record.at
 			at.store(slotOf(k, fillOnly(t, sh, k, long)))
 			sh.cell(old).Version.Store(sh.cell(old).Version.Load() | layout.VersionFree)
 			if err := sh.order.Remove(old); err != nil {
@@ -117,14 +118,14 @@ func checkSetDiesAfterAnyStep(t *testing.T, order Order) {
 		{"new in its place", func(t *testing.T, sh *shard, k *Key) {
 			f, _ := sh.find(k)
 			n := fillOnly(t, sh, k, long)
-			f.at.store(slotOf(k, n))
-			if err := sh.order.Replace(f.cell, n); err != nil {
+			f.record.at.store(slotOf(k, n))
+			if err := sh.order.Replace(f.record.cell, n); err != nil {
 				t.Fatal(err)
 			}
 		}, long},
 		{"old free", func(t *testing.T, sh *shard, k *Key) {
 			f, _ := sh.find(k)
-			old, at := f.cell, f.at
+			old, at := f.record.cell, f.record.at
 			at.store(slotOf(k, fillOnly(t, sh, k, long)))
 			if err := sh.free(old); err != nil {
 				t.Fatal(err)
@@ -200,7 +201,7 @@ func TestDelete_DiesAfterAnyStep_KeyIsGone(t *testing.T) {
 		}
 		dieHolding(t, victim, dying, key16(4), func(sh *shard, k *Key) {
 			f, _ := sh.find(k)
-			n, at := f.cell, f.at
+			n, at := f.record.cell, f.record.at
 			sh.cell(n).Version.Store(sh.cell(n).Version.Load() | layout.VersionFree)
 			if step > 0 {
 				at.store(0)
@@ -266,7 +267,7 @@ func TestRebuild_GarbageVersions_DroppedAndNumbersGoOn(t *testing.T) {
 	id := s.Key(key16(3))
 	sh := s.shardOf(id.hash)
 	f, _ := sh.find(&id)
-	n := f.cell
+	n := f.record.cell
 	for _, garbage := range []uint64{1 << 62, 1<<64 - 4, sh.cell(n).Version.Load() ^ 1<<layout.VersionShardShift} {
 		sequence := sh.head.Sequence.Load()
 		sh.cell(n).Version.Store(garbage)
@@ -323,7 +324,7 @@ func TestUpdate_PanicUnderTheLock_NextTakerRebuilds(t *testing.T) {
 				t.Fatal("the panic was swallowed")
 			}
 		}()
-		_ = s.update(bg, sh, func() error {
+		_ = s.update(bg, &s.columns[0], func() error {
 			sh.head.Used.Store(99)
 			panic("a bug")
 		})
@@ -342,7 +343,7 @@ func TestUpdate_StillBrokenAfterRebuild_CorruptAndNextTakerRebuilds(t *testing.T
 		t.Fatal(err)
 	}
 	sh := &s.shards[0]
-	err := s.update(bg, sh, func() error {
+	err := s.update(bg, &s.columns[0], func() error {
 		if _, err := sh.pop(); err != nil {
 			return err
 		}
@@ -550,7 +551,7 @@ func TestGet_RebuilderDead_ReaderTakesOverAndRepairs(t *testing.T) {
 // was taken away meanwhile.
 func TestUpdate_RobbedWhileItFails_HandleIsLost(t *testing.T) {
 	s, w := newSlab(t, Options{Entries: 10, Shards: 1})
-	err := s.update(bg, &s.shards[0], func() error {
+	err := s.update(bg, &s.columns[0], func() error {
 		s.shards[0].head.Lock.Store(w.member(1).token)
 		return ErrFull
 	})
@@ -686,7 +687,7 @@ func TestUpdate_BrokenAfterItIsVisible_RetryAppliesOnceAndSaysSo(t *testing.T) {
 				sh := &s.shards[0]
 				f, err := sh.find(&id)
 				must(t, err)
-				damage(sh, f.cell)
+				damage(sh, f.record.cell)
 				test.do(t, s, w, version)
 				st, err := s.Stats()
 				must(t, err)
@@ -737,7 +738,7 @@ func wantStored(t *testing.T, s *Slab, it *Item, want uint64, stored bool) {
 	sh := s.shardOf(id.hash)
 	f, err := sh.find(&id)
 	must(t, err)
-	if is := sh.cell(f.cell).Version.Load(); ok && is != version {
+	if is := sh.cell(f.record.cell).Version.Load(); ok && is != version {
 		t.Fatalf("version %#x, the record's is %#x", version, is)
 	}
 }

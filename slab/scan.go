@@ -1,8 +1,10 @@
 package slab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -16,16 +18,16 @@ type Record struct {
 	LastUse uint64 // domain time in milliseconds
 }
 
-// Scan yields every record that is in the slab from before the call until after
+// Scan yields every record that is in the stack from before the call until after
 // it, exactly once, and of those that come, go or change meanwhile some; expired
 // ones too. It stops when yield returns false. It takes a lock only for buckets
 // that keep changing, waiting until ctx ends. Recency is not touched.
-func (s *Slab) Scan(ctx context.Context, yield func(Record) bool) error {
-	for i := range s.shards {
-		sh := &s.shards[i]
-		for bucket := range uint64(s.geo.Buckets) {
+func (st *Stack) Scan(ctx context.Context, yield func(Record) bool) error {
+	for i := range st.columns {
+		col := &st.columns[i]
+		for bucket := range col.top.buckets {
 			var page scanPage
-			if err := sh.scanChain(ctx, bucket, &page); err != nil {
+			if err := col.scan(ctx, bucket, &page); err != nil {
 				return err
 			}
 			for _, r := range page.records {
@@ -35,56 +37,89 @@ func (s *Slab) Scan(ctx context.Context, yield func(Record) bool) error {
 			}
 		}
 	}
-	return s.usable()
+	return st.usable()
 }
 
-// scanPage is the content of one chain of buckets.
+// scanPage is what a column has of the keys that tier 0 has a bucket for: one chain
+// there, and the parts of chains in the tiers below.
 type scanPage struct{ records []placed }
 
-// scanChain reads one chain. A key that stays keeps its slot, and a rebuild
-// leaves it in its chain, so a chain read within one epoch has every key that
-// stays exactly once.
-func (sh *shard) scanChain(ctx context.Context, bucket uint64, page *scanPage) (err error) {
+// scan reads the page of one bucket. A key that stays keeps its slot, and a rebuild
+// leaves it in its chain; where it moves down it is found twice or once, and where it
+// moves up the epoch counts. So a page read within one epoch, with twins left out, has
+// every key that stays exactly once.
+func (col *column) scan(ctx context.Context, bucket uint64, page *scanPage) (err error) {
 	for range patience {
-		if done, err := sh.tryChain(bucket, page); done || err != nil {
+		if done, err := col.tryScan(bucket, page); done || err != nil {
 			return err
 		}
 	}
-	if sh.slab.domain.ReadOnly {
-		return fmt.Errorf("shard %d: %w: bucket %d keeps changing", sh.number, ErrBusy, bucket)
+	if col.stack.top.domain.ReadOnly {
+		return fmt.Errorf("shard %d: %w: bucket %d keeps changing", col.top.number, ErrBusy, bucket)
 	}
-	return sh.slab.update(ctx, sh, func() error {
-		done, err := sh.tryChain(bucket, page)
+	return col.stack.update(ctx, col, func() error {
+		done, err := col.tryScan(bucket, page)
 		if err == nil && !done {
-			err = sh.brokenf("bucket %d changes under the lock", bucket)
+			err = col.top.brokenf("bucket %d changes under the lock", bucket)
 		}
 		return err
 	})
 }
 
-func (sh *shard) tryChain(bucket uint64, page *scanPage) (done bool, err error) {
-	defer sh.slab.leave(shm.Guard(), &err)
+func (col *column) tryScan(bucket uint64, page *scanPage) (done bool, err error) {
+	defer col.stack.leave(shm.Guard(), &err)
 	page.records = page.records[:0]
-	epoch := sh.head.Epoch.Load() // pairs with rebuild
+	epoch := col.top.head.Epoch.Load() // pairs with rebuild, and with release below tier 0
 	if epoch&layout.EpochRebuilding != 0 {
 		return false, nil
 	}
+	for tier, sh := range col.tiers {
+		// The hashes of a bucket are a range, which falls into one or more buckets of
+		// another table.
+		first, last := firstHash(bucket, col.top.buckets), firstHash(bucket+1, col.top.buckets)-1
+		upper := page.records
+		for b := first * sh.buckets >> 32; b <= last*sh.buckets>>32; b++ {
+			whole, err := sh.scanChain(b, page, func(r *placed) bool {
+				low := r.placedBy & 0xffffffff
+				return low >= first && low <= last && (tier == 0 || !r.among(upper))
+			})
+			if err != nil || !whole {
+				return false, err
+			}
+		}
+	}
+	return col.top.head.Epoch.Load() == epoch, nil
+}
+
+// firstHash returns the lowest value of a hash's lower half that falls into a bucket.
+func firstHash(bucket, buckets uint64) uint64 { return (bucket<<32 + buckets - 1) / buckets }
+
+// among reports whether the same key is among the records.
+func (r *placed) among(records []placed) bool {
+	return slices.ContainsFunc(records, func(o placed) bool {
+		return o.placedBy == r.placedBy && o.flags == r.flags && bytes.Equal(o.raw, r.raw)
+	})
+}
+
+// scanChain adds the records of one chain that are wanted to the page; whole is false
+// if it changed meanwhile.
+func (sh *shard) scanChain(bucket uint64, page *scanPage, wanted func(*placed) bool) (whole bool, err error) {
 	b := sh.bucketAt(bucket * layout.SizeBucket)
 	var size uint64 // of what is gathered: no chain holds more than the cells do
 	for range sh.slab.geo.Overflow + 1 {
 		for i := range b.Slots {
-			slot := b.Slots[i].Load() // pairs with write
+			slot := b.Slots[i].Load() // pairs with insert
 			if slot == 0 || !sh.isCell(uint32(slot)) {
 				continue
 			}
 			c := sh.cell(uint32(slot))
-			version := c.Version.Load() // pairs with write and release
+			version := c.Version.Load() // pairs with fill and release
 			r, whole := sh.record(c, uint32(slot), version)
 			if b.Slots[i].Load() != slot || c.Version.Load() != version {
 				return false, nil
 			}
 			// A chain trimmed meanwhile may lead into another one's buckets.
-			if whole && r.placedBy>>layout.SlotTagShift == slot>>layout.SlotTagShift && sh.bucketOffset(r.placedBy) == bucket*layout.SizeBucket {
+			if whole && r.placedBy>>layout.SlotTagShift == slot>>layout.SlotTagShift && sh.bucketOffset(r.placedBy) == bucket*layout.SizeBucket && wanted(&r) {
 				page.records = append(page.records, r)
 				if size += uint64(len(r.Key) + len(r.Value)); size > sh.slab.geo.cellBytes() {
 					return false, nil
@@ -93,7 +128,7 @@ func (sh *shard) tryChain(bucket uint64, page *scanPage) (done bool, err error) 
 		}
 		link := b.Link.Load()
 		if link == 0 {
-			return sh.head.Epoch.Load() == epoch, nil
+			return true, nil
 		}
 		next, ok := sh.overflow(link)
 		if !ok {
@@ -108,6 +143,8 @@ func (sh *shard) tryChain(bucket uint64, page *scanPage) (done bool, err error) 
 type placed struct {
 	Record
 	placedBy uint64
+	raw      []byte // the key's bytes as they are stored
+	flags    uint32
 	inner    bool // only this library uses it
 }
 
@@ -129,7 +166,7 @@ func (sh *shard) record(c *layout.CellHeader, n uint32, version uint64) (r place
 		Expiry: packed & layout.ExpiryMask, Stale: uint16(packed >> layout.ExpiryStaleShift),
 	}
 	r.LastUse = lru.Stamp(c.Recency.Load())
-	r.placedBy = sh.slab.rehash(key, flags)
+	r.placedBy, r.raw, r.flags = sh.slab.rehash(key, flags), key, flags
 	r.Name, r.inner = nameOf(key, flags, r.placedBy)
 	return r, true
 }

@@ -16,22 +16,22 @@ type KeyItem struct {
 // their order. Items of one shard share its lock, for up to 64 at a time. It
 // begins with none that does not fit the slab; on another error some are stored,
 // as many as it says.
-func (s *Slab) PutBatch(ctx context.Context, items []KeyItem) (stored int, err error) {
-	if err := s.usable(); err != nil {
+func (st *Stack) PutBatch(ctx context.Context, items []KeyItem) (stored int, err error) {
+	if err := st.usable(); err != nil {
 		return 0, err
 	}
 	order := make([]int, len(items))
 	for i := range items {
 		order[i] = i
-		if err := s.fits(&items[i].Key, &items[i].Item); err != nil {
+		if err := st.fits(&items[i].Key, &items[i].Item); err != nil {
 			return 0, err
 		}
 	}
-	shard := func(i int) uint32 { return s.shardOf(items[i].Key.hash).number }
+	shard := func(i int) uint32 { return st.shardOf(items[i].Key.hash).number }
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(shard(a), shard(b)) })
 	for len(order) > 0 {
 		n := oneShard(len(order), func(i int) uint32 { return shard(order[i]) })
-		done, err := s.putSome(ctx, items, order[:n])
+		done, err := st.putSome(ctx, items, order[:n])
 		if stored += done; err != nil {
 			return stored, err
 		}
@@ -41,19 +41,19 @@ func (s *Slab) PutBatch(ctx context.Context, items []KeyItem) (stored int, err e
 }
 
 // putSome stores items of one shard.
-func (s *Slab) putSome(ctx context.Context, items []KeyItem, which []int) (stored int, err error) {
-	sh := s.shardOf(items[which[0]].Key.hash)
+func (st *Stack) putSome(ctx context.Context, items []KeyItem, which []int) (stored int, err error) {
+	col := st.columnOf(items[which[0]].Key.hash)
 	for _, i := range which {
-		sh.finder.PrefetchBucket(items[i].Key.hash)
+		col.top.finder.PrefetchBucket(items[i].Key.hash)
 	}
-	err = s.update(ctx, sh, func() error {
+	err = st.update(ctx, col, func() error {
 		for stored < len(which) { // a second try, after a rebuild, goes on with the one that failed
 			it := &items[which[stored]]
-			f, err := sh.find(&it.Key)
+			f, err := col.find(&it.Key)
 			if err != nil {
 				return err
 			}
-			if _, err := sh.replace(&it.Key, &it.Item, &f); err != nil {
+			if _, err := col.replace(&it.Key, &it.Item, &f); err != nil {
 				return err
 			}
 			stored++

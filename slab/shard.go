@@ -16,7 +16,8 @@ type shard struct {
 	slab   *Slab
 	number uint32
 	head   *layout.Shard
-	index  shm.Window // buckets, then overflow buckets
+	lead   *layout.Shard // the column's: whose lock, epoch and sequence are this one's
+	index  shm.Window    // buckets, then overflow buckets
 	cells  shm.Window
 	order  lru.Order
 	finder shm.Finder // of the same words, for the common lookup
@@ -28,7 +29,9 @@ type shard struct {
 	raise                      uint64 // of a record's count by a hit
 	count, overflows           uint32
 
-	mutex *lock.Mutex // guards everything of the shard but the readers' words
+	mutex *lock.Mutex // the column's: guards everything of the shard but the readers' words
+
+	scratch []byte // under the lock: bytes of a record on its way to here
 
 	// What this process's lookups found; apart from the words above, which all
 	// of its goroutines read.
@@ -52,9 +55,6 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	sh.count, sh.overflows = g.Cells, g.Overflow
 	if s.domain.ReadOnly {
 		sh.raise = 0
-		sh.mutex = lock.Refusing(&sh.head.Lock, ErrReadOnly)
-	} else {
-		sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, s.domain.Owner, &s.locks)
 	}
 	sh.finder = shm.Finder{
 		Index: sh.index, Cells: sh.cells,

@@ -1,7 +1,6 @@
 package slab
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -55,9 +54,11 @@ type Identity struct {
 	HashSeed  uint64
 }
 
-// Slab is a handle on a slab. A process makes one per slab. All methods may be
-// called concurrently.
+// Slab is a handle on a slab. A process makes one per slab. Its Stack is the slab
+// alone; a slab opened with OpenBelow is used through the stack it is a tier of. All
+// methods may be called concurrently.
 type Slab struct {
+	*Stack
 	seg    *shm.Segment
 	geo    Geometry
 	seed   uint64
@@ -89,7 +90,42 @@ func Format(seg *shm.Segment, g Geometry, id Identity, wall uint64) (err error) 
 // Open returns a handle on the slab in seg, which it closes in Close. It touches
 // the header page only. A slab that is not what id says, or whose header does not
 // describe such a file, is refused with a *FormatError, and nothing is changed.
-func Open(seg *shm.Segment, domain Domain, id Identity) (s *Slab, err error) {
+func Open(seg *shm.Segment, domain Domain, id Identity) (*Slab, error) {
+	s, err := openSlab(seg, domain, id)
+	if err != nil {
+		return nil, err
+	}
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.lead = sh.head
+		if domain.ReadOnly {
+			sh.mutex = lock.Refusing(&sh.head.Lock, ErrReadOnly)
+		} else {
+			sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, domain.Owner, &s.locks)
+		}
+	}
+	s.Stack = NewStack(StackOptions{}, Tier{Slab: s})
+	return s, nil
+}
+
+// OpenBelow is Open for a slab that is a tier below top, whose locks and versions it
+// shares. It has to have as many shards (ErrShape).
+func OpenBelow(seg *shm.Segment, top *Slab, id Identity) (*Slab, error) {
+	s, err := openSlab(seg, top.domain, id)
+	if err != nil {
+		return nil, err
+	}
+	if s.geo.Shards != top.geo.Shards {
+		return nil, fmt.Errorf("%w: %s has %d shards, tier 0 has %d", ErrShape, seg.Name(), s.geo.Shards, top.geo.Shards)
+	}
+	for i := range s.shards {
+		s.shards[i].lead, s.shards[i].mutex = top.shards[i].head, top.shards[i].mutex
+	}
+	s.Stack = NewStack(StackOptions{Missing: ErrTier}, Tier{Slab: s})
+	return s, nil
+}
+
+func openSlab(seg *shm.Segment, domain Domain, id Identity) (s *Slab, err error) {
 	defer seg.Catch(shm.Guard(), &err)
 	w, file := seg.Window(), seg.Name()
 	geo, has, err := readHeader(file, w, w.Len())
@@ -116,42 +152,22 @@ func (s *Slab) Geometry() Geometry { return s.geo }
 
 // Close waits for the operations of this process that hold or await a lock and
 // gives the memory back. Lookups still running end with ErrClosed, as does
-// every later call. Other processes notice nothing.
+// every later call. Other processes notice nothing. Of a tier below the others its
+// stacks must have been replaced before: what still runs in one ends with ErrStale,
+// and the stack itself stays in use.
 func (s *Slab) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
 	for i := range s.shards {
-		s.shards[i].mutex.Close()
+		if sh := &s.shards[i]; sh.lead == sh.head {
+			sh.mutex.Close()
+		} else {
+			sh.mutex.Pass() // close.pml BREAK_TURN
+		}
 	}
 	return s.seg.Close()
 }
-
-// usable returns why the handle must not be used, if so.
-func (s *Slab) usable() error {
-	switch {
-	case s.closed.Load():
-		return ErrClosed
-	case s.lost.Load():
-		return ErrLost
-	}
-	return nil
-}
-
-// leave, deferred in every operation, undoes shm.Guard and turns a fault into an
-// error: ErrClosed if the handle was closed meanwhile.
-func (s *Slab) leave(guard bool, err *error) {
-	s.seg.Unguard(guard)
-	if r := recover(); r != nil {
-		*err = s.seg.Recovered(r)
-		if s.closed.Load() && errors.Is(*err, ErrFault) {
-			*err = ErrClosed
-		}
-	}
-}
-
-// shardOf returns the shard that the hash belongs to.
-func (s *Slab) shardOf(hash uint64) *shard { return &s.shards[hash&uint64(len(s.shards)-1)] }
 
 // perLock bounds how many records are written or removed under one lock.
 const perLock = 64
@@ -165,64 +181,6 @@ func oneShard(n int, shard func(i int) uint32) int {
 		}
 	}
 	return min(n, perLock)
-}
-
-// update runs change under the shard's lock. A shard found half done is rebuilt
-// first; one whose words contradict each other is rebuilt and tried once more.
-func (s *Slab) update(ctx context.Context, sh *shard, change func() error) (err error) {
-	defer s.leave(shm.Guard(), &err)
-	if err := s.usable(); err != nil {
-		return err
-	}
-	consistent, err := sh.mutex.Lock(ctx)
-	if err != nil {
-		return fmt.Errorf("shard %d: %w", sh.number, err)
-	}
-	return sh.locked(consistent, change)
-}
-
-// locked runs change and unlocks; the caller has just taken the lock.
-func (sh *shard) locked(consistent bool, change func() error) (err error) {
-	finished := false
-	var events []Event
-	defer func() {
-		if !finished { // a fault, a panic, or beyond repair: readers must not trust the shard
-			sh.abandon()
-			consistent = false
-		}
-		if e := sh.unlock(consistent); e != nil {
-			err = errors.Join(err, e)
-		}
-		if sh.slab.domain.Notify != nil {
-			for _, e := range events {
-				sh.slab.domain.Notify(e)
-			}
-		}
-	}()
-	if !consistent {
-		sh.head.Steals.Add(1)
-		events = append(events, Event{Kind: Stolen, Shard: int(sh.number)})
-	}
-	if !consistent || sh.head.Epoch.Load()&layout.EpochRebuilding != 0 {
-		events = append(events, sh.repair(nil))
-	}
-	consistent = true
-	if err = change(); isBroken(err) {
-		events = append(events, sh.repair(err))
-		if err = change(); isBroken(err) { // half done, and not finished
-			events = append(events, Event{Kind: Corrupt, Shard: int(sh.number), Err: err})
-			return fmt.Errorf("shard %d: %w: %w", sh.number, ErrCorrupt, err)
-		}
-	}
-	finished = true
-	return err
-}
-
-// repair rebuilds the shard and tells what came of it.
-func (sh *shard) repair(cause error) Event {
-	before := sh.head.Dropped.Load()
-	sh.rebuild()
-	return Event{Kind: Rebuilt, Shard: int(sh.number), Dropped: sh.head.Dropped.Load() - before, Err: cause}
 }
 
 // unlock leaves the lock. If it was taken away the whole handle is lost.
@@ -242,12 +200,4 @@ var errBroken = errors.New("shard needs a rebuild")
 
 func isBroken(err error) bool {
 	return err != nil && (errors.Is(err, errBroken) || errors.Is(err, lru.ErrBroken))
-}
-
-// abandon leaves the shard marked as half done for whoever locks it next. Where
-// even that faults, the lock word still says so.
-func (sh *shard) abandon() {
-	var err error
-	defer sh.slab.seg.Catch(shm.Guard(), &err)
-	sh.head.Epoch.Store(sh.head.Epoch.Load() | layout.EpochRebuilding)
 }

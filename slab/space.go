@@ -9,31 +9,46 @@ import (
 
 // Everything here needs the lock.
 
-// makeRoom sees to it that after a record of need cells has taken the place of
-// old (0 if there is none) as many cells are free as the largest record takes.
-// So a replacement always finds cells, and only a new or longer record evicts or
-// is refused. Old itself is never evicted.
-func (sh *shard) makeRoom(need uint64, old uint32) error {
+// makeRoom sees to it that after a record of need cells has taken the place of old,
+// if that is in the tier, as many cells are free there as the largest record takes.
+// So a replacement always finds cells, and only a new or longer record makes others
+// go: to the next tier that takes them, or, by the tier's policy, for good. Old
+// itself never goes.
+func (col *column) makeRoom(tier int, need uint64, old spot) error {
+	sh := col.tiers[tier]
 	g := &sh.slab.geo
 	var had uint64
-	if old != 0 {
-		keyLen, valueLen, _, _ := sh.lengths(sh.cell(old))
-		had = g.cellsFor(keyLen + valueLen)
+	var keep uint32
+	if old.sh == sh {
+		keep = old.cell
+		had = sh.cellsOf(old.cell)
 	}
 	if need <= had {
 		return nil
 	}
 	for uint64(sh.head.Used.Load())+need-had > uint64(g.Cells-g.Reserve) {
-		if g.OnFull == Refuse {
-			return fmt.Errorf("%w: shard %d of %d: %d cells needed, %d of %d in use, %d kept for replacing",
-				ErrFull, sh.number, g.Shards, need, sh.head.Used.Load(), g.Cells, g.Reserve)
+		down := col.below(tier)
+		if down == 0 && g.OnFull == Refuse {
+			return sh.full(need)
 		}
-		victim, err := sh.order.Victim(old)
+		victim, err := sh.order.Victim(keep)
 		if err != nil {
 			return err
 		}
 		if victim == 0 {
 			return sh.brokenf("%d cells in use and nothing to evict", sh.head.Used.Load())
+		}
+		if down != 0 {
+			err := col.sink(sh, victim, down, old)
+			if err == nil {
+				continue
+			}
+			if isBroken(err) {
+				return err
+			}
+			if g.OnFull == Refuse {
+				return sh.full(need)
+			}
 		}
 		sh.countEviction(victim)
 		if err := sh.drop(victim); err != nil {
@@ -41,6 +56,19 @@ func (sh *shard) makeRoom(need uint64, old uint32) error {
 		}
 	}
 	return nil
+}
+
+// full is the error of a shard that has no room for need cells.
+func (sh *shard) full(need uint64) error {
+	g := &sh.slab.geo
+	return fmt.Errorf("%w: shard %d of %d: %d cells needed, %d of %d in use, %d kept for replacing",
+		ErrFull, sh.number, g.Shards, need, sh.head.Used.Load(), g.Cells, g.Reserve)
+}
+
+// cellsOf returns how many cells a record takes.
+func (sh *shard) cellsOf(n uint32) uint64 {
+	keyLen, valueLen, _, _ := sh.lengths(sh.cell(n))
+	return sh.slab.geo.cellsFor(keyLen + valueLen)
 }
 
 // countEviction notes that a record goes to make room, and how long it was unused.
@@ -98,6 +126,9 @@ func (sh *shard) hashOf(n uint32) (uint64, error) {
 // release removes a record: its version turns odd, which is the moment, then
 // its slot is cleared and its cells are free.
 func (sh *shard) release(n uint32, hash uint64, at place) error {
+	if sh.lead != sh.head { // below tier 0: counted before it happens (tiers.pml BREAK_COUNT_LATE)
+		sh.lead.Epoch.Add(layout.EpochRemoval) // pairs with the loads in read
+	}
 	c := sh.cell(n)
 	version := c.Version.Load()
 	c.Version.Store(version | layout.VersionFree) // pairs with the loads of readers

@@ -15,6 +15,9 @@ type Stats struct {
 	EvictedCutoff uint64 // records evicted by a cutoff
 	EvictedTag    uint64 // records evicted by their tag
 	Cleared       uint64 // records removed by Clear
+	Expired       uint64 // records removed as they had expired
+	MovedIn       uint64 // records that came from another tier
+	MovedOut      uint64 // records that went to another tier
 	AgeMean       uint64 // milliseconds unused, on average, of the records evicted to make room
 	AgeLast       uint64 // milliseconds unused, of the youngest among those each shard evicted last to make room
 	Rebuilds      uint64 // shards rebuilt
@@ -40,6 +43,9 @@ func (s *Slab) Stats() (st Stats, err error) {
 		st.EvictedCutoff += h.EvictedCutoff.Load()
 		st.EvictedTag += h.EvictedTag.Load()
 		st.Cleared += h.Cleared.Load()
+		st.Expired += h.Expired.Load()
+		st.MovedIn += h.MovedIn.Load()
+		st.MovedOut += h.MovedOut.Load()
 		ages += h.AgeSum.Load()
 		if age := h.AgeLast.Load(); age != 0 && (st.AgeLast == 0 || age < st.AgeLast) {
 			st.AgeLast = age
@@ -79,14 +85,68 @@ func (s *Slab) Counters() (c Counters) {
 	return c
 }
 
-// Len returns the number of records held, expired ones, claims and ids included. One
-// load per shard.
-func (s *Slab) Len() (n uint64, err error) {
-	defer s.leave(shm.Guard(), &err)
-	for i := range s.shards {
-		n += uint64(s.shards[i].head.Live.Load())
+// Stats returns the sums over the tiers.
+func (st *Stack) Stats() (all Stats, err error) {
+	for i := range st.tiers {
+		of, err := st.tiers[i].Slab.Stats()
+		if err != nil {
+			return all, err
+		}
+		all.add(of)
 	}
-	return n, s.usable()
+	return all, nil
+}
+
+// add adds the figures of another slab.
+func (s *Stats) add(o Stats) {
+	ages := s.AgeMean*s.EvictedFull + o.AgeMean*o.EvictedFull
+	if s.AgeLast == 0 || o.AgeLast != 0 && o.AgeLast < s.AgeLast {
+		s.AgeLast = o.AgeLast
+	}
+	for _, f := range []struct {
+		sum  *uint64
+		more uint64
+	}{
+		{&s.Records, o.Records}, {&s.Cells, o.Cells}, {&s.TotalCells, o.TotalCells}, {&s.Bytes, o.Bytes},
+		{&s.Sets, o.Sets}, {&s.Deletes, o.Deletes}, {&s.EvictedFull, o.EvictedFull},
+		{&s.EvictedCutoff, o.EvictedCutoff}, {&s.EvictedTag, o.EvictedTag}, {&s.Cleared, o.Cleared},
+		{&s.Expired, o.Expired}, {&s.MovedIn, o.MovedIn}, {&s.MovedOut, o.MovedOut}, {&s.Rebuilds, o.Rebuilds},
+		{&s.Steals, o.Steals}, {&s.Dropped, o.Dropped}, {&s.Overflow, o.Overflow},
+	} {
+		*f.sum += f.more
+	}
+	s.AgeMean = ages / max(s.EvictedFull, 1)
+}
+
+// Counters returns the sums over the tiers.
+func (st *Stack) Counters() (all Counters) {
+	for i := range st.tiers {
+		all.Add(st.tiers[i].Slab.Counters())
+	}
+	return all
+}
+
+// Add adds the figures of another slab.
+func (c *Counters) Add(o Counters) {
+	c.Hits += o.Hits
+	c.Misses += o.Misses
+	c.Sets += o.Sets
+	c.Deletes += o.Deletes
+	c.Rebuilds += o.Rebuilds
+	c.LockWaits += o.LockWaits
+	c.Steals += o.Steals
+}
+
+// Len returns the number of records held, expired ones, claims and ids included. One
+// load per shard and tier.
+func (st *Stack) Len() (n uint64, err error) {
+	defer st.leave(shm.Guard(), &err)
+	for i := range st.columns {
+		for _, sh := range st.columns[i].tiers {
+			n += uint64(sh.head.Live.Load())
+		}
+	}
+	return n, st.usable()
 }
 
 // Holder is who holds a shard's lock.
@@ -97,12 +157,12 @@ type Holder struct {
 
 // Holders returns the shards that are locked at this moment, and by whom: a
 // glance without a lock.
-func (s *Slab) Holders() (out []Holder, err error) {
-	defer s.leave(shm.Guard(), &err)
-	for i := range s.shards {
-		if region, generation, ok := s.shards[i].mutex.Holder(); ok {
+func (st *Stack) Holders() (out []Holder, err error) {
+	defer st.leave(shm.Guard(), &err)
+	for i := range st.shards {
+		if region, generation, ok := st.shards[i].mutex.Holder(); ok {
 			out = append(out, Holder{i, region, generation})
 		}
 	}
-	return out, s.usable()
+	return out, st.usable()
 }

@@ -182,17 +182,18 @@ func TestStopped_ReaderAnywhere_NeverMissesTearsOrGoesBack(t *testing.T) {
 			set()
 		case 2: // a newer value is whole in the cell that the slot named, but in no slot
 			set()
-			err := s.update(bg, sh, func() error {
+			err := s.update(bg, &s.columns[0], func() error {
 				var buf [8]byte
 				k := s.HashKey(s.key, &buf)
 				next()
-				if _, _, err := sh.fill(&k, &Item{Value: proof(nil, 0, number)}); err != nil {
+				record := sh.next(&k, &Item{Value: proof(nil, 0, number)})
+				if _, err := sh.fill(&record); err != nil {
 					return err
 				}
 				signal(unix.SIGCONT)
 				looks()
 				halt()
-				sh.rebuild() // as if its writer had died: now it counts
+				s.columns[0].rebuild() // as if its writer had died: now it counts
 				return nil
 			})
 			if err != nil {
