@@ -57,7 +57,7 @@ func (t *reading) mapPublished(e Entry) (*shm.Segment, error) {
 }
 
 func (t *reading) mapSegment(e Entry) (*shm.Segment, error) {
-	d := domain{dir: t.dir, group: t.group, readOnly: t.readOnly}
+	d := t.files()
 	f, err := d.openFile(segmentFile(e.Kind, e.SegmentID))
 	if err != nil {
 		return nil, err
@@ -71,6 +71,11 @@ func (t *reading) mapSegment(e Entry) (*shm.Segment, error) {
 		return nil, &SizeError{f.Name(), size, e.Size}
 	}
 	return d.mapFile(f, size)
+}
+
+// files returns what opens and maps files as this handle does.
+func (t *reading) files() *domain {
+	return &domain{dir: t.dir, group: t.group, readOnly: t.readOnly}
 }
 
 // Detach takes a segment off the list of those that this handle maps, once for
@@ -87,55 +92,6 @@ func (t *Table) unpin(segment uint64) {
 	if t.pins.remove(segment) {
 		t.recycle()
 	}
-}
-
-// Drain lets a published segment take nothing new, and wakes all. It stays
-// readable.
-func (t *Table) Drain(e Entry) error {
-	return wrap(t.use(func() error { return t.drain(e) }), "drain entry %d", e.Index)
-}
-
-func (t *Table) drain(e Entry) error {
-	for range readAttempts {
-		if err := t.checkPublished(e); err != nil {
-			return err
-		}
-		if t.step(e, StateActive, StateDraining) || t.step(e, StateOpen, StateDraining) {
-			t.announce()
-			t.ringPeers(layout.ReasonTable)
-		}
-		if t.entryAt(e.Index).State.Load() == packed(e.Generation, layout.EntryDraining) {
-			return nil
-		}
-	}
-	return t.checkPublished(e)
-}
-
-// step changes an entry's state by CAS; it pairs with those of others who try.
-func (t *Table) step(e Entry, from, to State) bool {
-	return t.entryAt(e.Index).State.CompareAndSwap(packed(e.Generation, uint32(from)), packed(e.Generation, uint32(to)))
-}
-
-// Retire takes a published segment out of the directory: it is drained, can then
-// no longer be attached, its file is removed, and all are woken. Who maps it
-// keeps reading it. The entry is free again once nobody living maps it. It may
-// be called by any handle; if that dies in between, the entry is left Draining,
-// to be retired by another, or Retired, to be recycled by any. It returns
-// ErrRetired if somebody else was quicker. PROTOCOL.md, "Retiring a segment".
-func (t *Table) Retire(e Entry) error {
-	return wrap(t.use(func() error {
-		if err := t.drain(e); err != nil {
-			return err
-		}
-		if !t.step(e, StateDraining, StateRetired) { // pairs with the load in Attach
-			return t.checkPublished(e)
-		}
-		t.announce()
-		err := removeEntry(t.dir, segmentFile(e.Kind, e.SegmentID))
-		t.ringPeers(layout.ReasonTable)
-		t.recycle()
-		return err
-	}), "retire entry %d", e.Index)
 }
 
 // Pinners returns the regions of the living handles that map the segment.
@@ -169,21 +125,4 @@ func (t *reading) lists(i int, segment uint64) bool {
 		}
 	}
 	return false
-}
-
-// recycle frees the RETIRED entries whose segments nobody living maps, and
-// finishes for retirers that died.
-func (t *Table) recycle() {
-	for i := range int(t.header.Entries) {
-		e, word, ok := t.readEntry(i)
-		if !ok || e.State != StateRetired || len(t.pinnedBy(e.SegmentID)) > 0 {
-			continue
-		}
-		if removeEntry(t.dir, segmentFile(e.Kind, e.SegmentID)) != nil {
-			continue // stays for the next one
-		}
-		if t.entryAt(i).State.CompareAndSwap(word, packed(e.Generation+1, layout.EntryFree)) {
-			t.announce()
-		}
-	}
 }

@@ -10,6 +10,7 @@
 //   - a directory of segments, each with kind, name, state and generation;
 //   - robust mutexes, which outlive the death of their holders;
 //   - a change counter, so that looking for news costs one atomic load;
+//   - a steward, at most one handle at a time, for what one process is to do;
 //   - clock words, so that knowing the time costs one atomic load.
 //
 // Any process may be killed at any instruction. Its lease, an open file

@@ -538,7 +538,7 @@ func TestWatch_EverythingThatHappens(t *testing.T) {
 	expect(FlagsChanged, func(e Event) bool { return e.Region.Flags == 4 })
 	segment := publish(t, table, spec("x"))
 	expect(Published, func(e Event) bool { return e.Entry.Name == "x" })
-	must(t, table.Drain(segment.Entry()))
+	drained(t, table, segment.Entry())
 	expect(Draining, func(e Event) bool { return e.Entry.Name == "x" })
 	must(t, table.Retire(segment.Entry()))
 	expect(Retired, func(e Event) bool { return e.Entry.Name == "x" })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -51,6 +52,8 @@ type Entry struct {
 	State      State
 	Kind       uint32
 	Tier       uint32 // slabs: place in the search order
+	Drains     uint16 // how often the segment was drained, this time included; wraps around
+	Stack      uint64 // slabs: segment id of tier 0, which may be this one; else 0
 	SegmentID  uint64 // random, never 0, never used again in this domain
 	MutexID    uint32 // the mutex that belongs to the segment
 	Size       uint64 // of the segment in bytes, as the entry states it
@@ -65,6 +68,31 @@ func (t *reading) entryAt(i int) *layout.Entry {
 }
 
 func stateOf(word uint64) State { return State(word & layout.EntryStateMask) }
+
+func drainsOf(word uint64) uint16 { return uint16(word >> layout.EntryDrainsShift) }
+
+// word returns the state word of an entry from ACTIVE on.
+func (e *Entry) word() uint64 {
+	return packed(e.Generation, uint32(e.Drains)<<layout.EntryDrainsShift|uint32(e.State))
+}
+
+// Open reports whether a state word of e's directory entry says that e's segment
+// takes records, however often it was drained. Under the lock of what is moved, a
+// word that says so holds until the unlock: a drainer takes that lock afterwards.
+func (e Entry) Open(word uint64) bool {
+	return generationOf(word) == e.Generation && stateOf(word) == StateOpen
+}
+
+// StateWord returns the state word of e's directory entry, for Entry.Open by those
+// who move records into the segment. Like Words it may be loaded under shm.Guard
+// only, and while the handle is reachable; after Close it is 0, and so is that of
+// an index that the domain has not. It is for loads alone.
+func (t *reading) StateWord(e Entry) *atomic.Uint64 {
+	if e.Index < 0 || e.Index >= int(t.header.Entries) {
+		return new(atomic.Uint64)
+	}
+	return &t.entryAt(e.Index).State
+}
 
 // creatorOf returns the region that a CREATING entry names.
 func creatorOf(word uint64) int {
@@ -85,7 +113,9 @@ func (t *reading) readEntry(i int) (s Entry, word uint64, ok bool) {
 		case s.State == StateFree || s.State > StateRetired:
 			return s, word, false
 		}
+		s.Drains = drainsOf(word)
 		s.Kind, s.Tier, s.SegmentID = e.Kind.Load(), e.Tier.Load(), e.SegmentID.Load()
+		s.Stack = e.Stack.Load()
 		s.Size, s.Created = e.Size.Load(), fromMillis(e.Created.Load())
 		creator := e.Creator.Load()
 		s.Creator = Holder{int(uint16(creator>>layout.LockRegionShift)) - 1, generationOf(creator)}

@@ -99,6 +99,7 @@ func TestReserve_BadSpec_ErrOptions(t *testing.T) {
 		{Kind: 2, Size: 8},
 		{Kind: KindApplication},
 		{Kind: KindApplication, Size: 12},
+		{Kind: KindApplication, Size: 8, Stack: 1},
 		{Kind: KindApplication, Size: 1 << 63},
 		{Kind: KindApplication, Size: 8, Name: strings.Repeat("x", 33)},
 		{Kind: KindApplication, Size: 8, Name: "x\x00"},
@@ -270,7 +271,7 @@ func TestRetire_RetirerDied_AnybodyFinishes(t *testing.T) {
 	table := openTable(t, options(t.TempDir()))
 	// After DRAINING: still readable, and retirable.
 	segment := publish(t, table, spec("x"))
-	must(t, table.Drain(segment.Entry()))
+	drained(t, table, segment.Entry())
 	e, ok := table.Find(KindApplication+5, "x")
 	if !ok || e.State != StateDraining {
 		t.Fatalf("%+v", e)

@@ -40,8 +40,9 @@ var (
 	// again for another segment, or not yet published.
 	ErrRetired = errors.New("segment is not published")
 	// ErrState says that a reservation was published or aborted before, or taken
-	// back because its creator was thought dead.
-	ErrState = errors.New("reservation is over")
+	// back because its creator was thought dead; or that a drain was ended by
+	// another.
+	ErrState = errors.New("entry has moved on")
 	// ErrSegmentSize says that a segment's file has not the size that the
 	// directory states.
 	ErrSegmentSize = errors.New("segment file has the wrong size")

@@ -145,6 +145,13 @@ func removeEntry(dir *os.File, name string) error {
 	return nil
 }
 
+// exists reports whether there is something of the name, or no telling.
+func exists(dir *os.File, name string) bool {
+	var st unix.Stat_t
+	err := ignoringEINTR(func() error { return unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	return err != unix.ENOENT
+}
+
 // removeEmpty removes a directory if it is there and empty.
 func removeEmpty(dir *os.File, name string) error {
 	err := ignoringEINTR(func() error { return unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR) })

@@ -287,3 +287,11 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		}
 	}
 }
+
+// drained drains a segment and returns what names the drain.
+func drained(t *testing.T, table *Table, e Entry) Entry {
+	t.Helper()
+	now, err := table.Drain(e)
+	must(t, err)
+	return now
+}

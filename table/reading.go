@@ -28,6 +28,8 @@ type reading struct {
 	stop   context.Context    // ends at Close: nobody waits on
 	cancel context.CancelFunc // of stop
 	sums   sums
+
+	steward stewardship // only a Table leads
 }
 
 // Words are words of the header for those who look at them in every operation:

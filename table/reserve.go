@@ -14,6 +14,7 @@ import (
 type Spec struct {
 	Kind   uint32 // KindSlab, or KindApplication and above
 	Tier   uint32 // slabs: place in the search order
+	Stack  uint64 // slabs: segment id of tier 0, 0 for this one's own; else 0
 	Name   string // 0 to 32 bytes, no zero bytes at the end; not necessarily unique
 	Params [4]uint64
 	Size   uint64 // bytes, a positive multiple of 8
@@ -23,6 +24,8 @@ func (s *Spec) check() error {
 	switch {
 	case s.Kind != KindSlab && s.Kind < KindApplication:
 		return fmt.Errorf("kind %#x: need %#x or from %#x on: %w", s.Kind, KindSlab, KindApplication, ErrOptions)
+	case s.Kind != KindSlab && s.Stack != 0:
+		return fmt.Errorf("stack %016x of a segment of kind %#x: only slabs have one: %w", s.Stack, s.Kind, ErrOptions)
 	case len(s.Name) > layout.NameLength || len(s.Name) > 0 && s.Name[len(s.Name)-1] == 0:
 		return fmt.Errorf("segment name %q: at most %d bytes, not ending in zero: %w", s.Name, layout.NameLength, ErrOptions)
 	case s.Size == 0 || s.Size%8 != 0 || int64(s.Size) < 0:
@@ -86,6 +89,9 @@ func (t *Table) takeFree(s Spec) *Reservation {
 func (t *Table) fill(e *layout.Entry, i int, generation uint32, s Spec) Entry {
 	now := t.clock.Wall()
 	id := t.newSegmentID()
+	if s.Kind == KindSlab && s.Stack == 0 {
+		s.Stack = id
+	}
 	e.Kind.Store(s.Kind)
 	e.Tier.Store(s.Tier)
 	e.MutexID.Store(uint32(i))
@@ -93,6 +99,7 @@ func (t *Table) fill(e *layout.Entry, i int, generation uint32, s Spec) Entry {
 	e.Size.Store(s.Size)
 	e.Creator.Store(t.token)
 	e.Created.Store(now)
+	e.Stack.Store(s.Stack)
 	var name [layout.NameLength]byte
 	copy(name[:], s.Name)
 	for n := range e.Name {
@@ -105,7 +112,7 @@ func (t *Table) fill(e *layout.Entry, i int, generation uint32, s Spec) Entry {
 	// file or, by both, the right one.
 	e.SegmentID.Store(id)
 	return Entry{
-		Index: i, Generation: generation, State: StateCreating, Kind: s.Kind, Tier: s.Tier, SegmentID: id,
+		Index: i, Generation: generation, State: StateCreating, Kind: s.Kind, Tier: s.Tier, Stack: s.Stack, SegmentID: id,
 		MutexID: uint32(i), Size: s.Size, Name: s.Name, Params: s.Params,
 		Creator: Holder{t.self, t.generation}, Created: fromMillis(now),
 	}
@@ -199,7 +206,7 @@ func (r *Reservation) Publish() (Entry, error) {
 func (t *Table) open(e *layout.Entry) {
 	if word := e.State.Load(); stateOf(word) == StateActive {
 		t.announce()
-		e.State.CompareAndSwap(word, packed(generationOf(word), layout.EntryOpen)) // lost to another opener or a drainer: as good
+		e.State.CompareAndSwap(word, word&^layout.EntryStateMask|layout.EntryOpen) // lost to another opener: as good
 	}
 }
 

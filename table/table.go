@@ -171,7 +171,7 @@ func (t *Table) join(ctx context.Context, d *domain, wake signal.Options) (err e
 }
 
 // Close gives the region back and wakes the peers. Calls under way are finished
-// first, those that wait return ErrClosed. Segments stay mapped until they are
+// first, those that wait return ErrClosed. A steward resigns. Segments stay mapped until they are
 // closed themselves. Mutexes still held count as left by the dead. It must not
 // be called inside Exclusive. Further calls return the same.
 func (t *Table) Close() error { return t.closed() }
@@ -187,13 +187,14 @@ func (t *Table) close() error {
 // leave empties our region and says so.
 func (t *Table) leave() (err error) {
 	defer t.seg.Catch(shm.Guard(), &err)
+	err = t.resign()
 	t.clean(t.self)
 	t.fold(t.self)
 	t.recycle()
 	t.release()
 	t.announce()
 	t.ringPeers(layout.ReasonTable)
-	return nil
+	return err
 }
 
 // waiting runs f with a context that ends with ctx or with Close.
@@ -234,6 +235,26 @@ func (t *Table) Acknowledge(changes uint64) {
 // C delivers "look at the table" after changes, of this handle too. Looks not
 // taken become one. It never closes.
 func (t *Table) C() <-chan struct{} { return t.news.c }
+
+// Subscribe returns a channel like C of the caller's own, so that nobody takes its
+// looks. After cancel nothing is delivered any more. It never closes.
+func (t *Table) Subscribe() (c <-chan struct{}, cancel func()) { return t.news.subscribe() }
+
+// WakeMode returns how this handle is woken: "signal", "futex" or "poll". Once it
+// is closed nobody wakes it, which is "poll".
+func (t *Table) WakeMode() string {
+	mode := signal.ModePoll
+	_ = t.use(func() error {
+		switch t.region.WakeMode.Load() {
+		case layout.WakeSignal:
+			mode = signal.ModeSignal
+		case layout.WakeFutex:
+			mode = signal.ModeFutex
+		}
+		return nil
+	})
+	return mode.String()
+}
 
 // Reasons returns for what this handle's bell was rung since the last call.
 // Those from ReasonApplication on are the application's.

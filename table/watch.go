@@ -14,19 +14,24 @@ type EventKind int
 
 // What happens in a domain.
 const (
-	Joined       EventKind = iota + 1 // a handle was opened
-	Left                              // a handle was closed, or reaped before its death was seen
-	Died                              // a handle's process is dead and not yet reaped
-	FlagsChanged                      // a region's state flags changed
-	Published                         // a segment can be attached
-	Draining                          // a segment takes nothing new
-	Retired                           // a segment can no longer be attached
-	Destroyed                         // the domain is no more; the last event
+	Joined         EventKind = iota + 1 // a handle was opened
+	Left                                // a handle was closed, or reaped before its death was seen
+	Died                                // a handle's process is dead and not yet reaped
+	FlagsChanged                        // a region's state flags changed
+	Published                           // a segment can be attached
+	Draining                            // a segment takes nothing new
+	Retired                             // a segment can no longer be attached
+	Destroyed                           // the domain is no more; the last event
+	Reopened                            // a segment that was draining takes records again
+	StewardChanged                      // another handle is the steward, or none
 )
 
 // String returns the kind's name.
 func (k EventKind) String() string {
-	names := []string{"joined", "left", "died", "flags", "published", "draining", "retired", "destroyed"}
+	names := []string{
+		"joined", "left", "died", "flags", "published", "draining", "retired", "destroyed",
+		"reopened", "steward",
+	}
 	if i := int(k) - 1; i >= 0 && i < len(names) {
 		return names[i]
 	}
@@ -35,10 +40,11 @@ func (k EventKind) String() string {
 
 // Event is a difference between two looks at the domain.
 type Event struct {
-	Kind   EventKind
-	Time   time.Time // of the look that found it
-	Region *Region   // for Joined to FlagsChanged; as it was last seen
-	Entry  *Entry    // for Published to Retired; as it was last seen
+	Kind    EventKind
+	Time    time.Time // of the look that found it
+	Region  *Region   // for Joined to FlagsChanged; as it was last seen
+	Entry   *Entry    // for Published to Retired, and Reopened; as it was last seen
+	Steward *Holder   // for StewardChanged; nil if there is none
 }
 
 // watchInterval is how often a watcher looks though nobody rang: for the dead,
@@ -46,10 +52,10 @@ type Event struct {
 const watchInterval = 200 * time.Millisecond
 
 // Watch delivers what happens in the domain, first what is there already as
-// Joined and Published. It compares looks, so what came and went between two of
-// them may be missed, and deaths are found within 0.2 s. The channel is closed
-// when ctx ends, at Close, after Destroyed and on ErrFault. The receiver may be as slow
-// as it likes; any number of watchers may run.
+// Joined, Published and StewardChanged. It compares looks, so what came and went
+// between two of them may be missed, and deaths, a steward's too, are found within
+// 0.2 s. The channel is closed when ctx ends, at Close, after Destroyed and on
+// ErrFault. The receiver may be as slow as it likes; any number of watchers may run.
 func (t *Table) Watch(ctx context.Context) <-chan Event {
 	wake, cancel := t.news.subscribe()
 	return t.watch(ctx, wake, cancel)
@@ -98,6 +104,8 @@ func (t *reading) watch(ctx context.Context, wake <-chan struct{}, ended func())
 type view struct {
 	regions   map[Holder]Region
 	entries   map[entryKey]Entry
+	steward   Holder // if led
+	led       bool
 	destroyed bool
 }
 
@@ -120,6 +128,7 @@ func (t *reading) view() (view, error) {
 				v.entries[entryKey{e.Index, e.Generation}] = e
 			}
 		}
+		v.steward, v.led = t.stewardNow()
 		return nil
 	})
 	return v, err
@@ -162,9 +171,19 @@ func (v view) changes(later view) (events []Event) {
 		if old.State < StateDraining && e.State == StateDraining {
 			entry(Draining, e)
 		}
+		if old.State == StateDraining && e.State == StateOpen {
+			entry(Reopened, e)
+		}
 		if old.State.Published() && e.State == StateRetired {
 			entry(Retired, e)
 		}
+	}
+	if later.led != v.led || later.steward != v.steward {
+		changed := Event{Kind: StewardChanged, Time: now}
+		if later.led {
+			changed.Steward = &later.steward
+		}
+		events = append(events, changed)
 	}
 	if later.destroyed {
 		events = append(events, Event{Kind: Destroyed, Time: now})

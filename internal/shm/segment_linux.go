@@ -108,6 +108,20 @@ func Reserve(f *os.File, size uint64) error {
 	return nil
 }
 
+// Release gives the pages of the first size bytes of f back, though others map it:
+// they read zeros from then on, and what they touch takes a page again. Where the
+// file system cannot, nothing happens and the pages go with the last mapping.
+func Release(f *os.File, size uint64) error {
+	end := (size | 4095) + 1 // whole pages, and never none, which the kernel refuses
+	_, err := retry(func() (int, error) {
+		return 0, unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, int64(end))
+	})
+	if err != nil && err != unix.EOPNOTSUPP && err != unix.ENOSYS {
+		return fmt.Errorf("%s: release %d bytes: %w", f.Name(), size, err)
+	}
+	return nil
+}
+
 // Map maps the first size bytes of f, which the caller has compared with the
 // file's length. It touches no page.
 func Map(f *os.File, size uint64) (*Segment, error) { return mapFile(f, size, mmap.RDWR) }

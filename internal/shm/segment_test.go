@@ -133,6 +133,65 @@ func TestCreate_MakesBlocksForAll(t *testing.T) {
 	}
 }
 
+func blocks(t *testing.T, f *os.File) int64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Blocks
+}
+
+func TestRelease_Mapped_PagesGoAndZerosAreRead(t *testing.T) {
+	for _, size := range []uint64{8, 4096, 3*4096 + 8, 1 << 20} {
+		path, err := os.MkdirTemp("/dev/shm", "flagstone-release-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(path)
+		s, f, err := Create(openDir(t, path), "x", size, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		defer f.Close()
+		s.Bytes()[size-1] = 1
+		if blocks(t, f) == 0 {
+			t.Fatal("no pages to give back")
+		}
+		if err := Release(f, size); err != nil {
+			t.Fatal(err)
+		}
+		if n := blocks(t, f); n != 0 {
+			t.Fatalf("%d blocks of %d bytes left", n, size)
+		}
+		if s.Bytes()[size-1] != 0 {
+			t.Fatal("the old byte is read")
+		}
+		if info, err := f.Stat(); err != nil || uint64(info.Size()) != size {
+			t.Fatalf("size %d, %v, want %d", info.Size(), err, size)
+		}
+		if err := errors.Join(f.Truncate(0), Release(f, 0)); err != nil { // a file that somebody cut
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRelease_ReadOnlyFile_ErrorNamesIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(path, []byte("12345678"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := Release(f, 8); !errors.Is(err, unix.EBADF) || !strings.Contains(err.Error(), path) {
+		t.Fatal(err)
+	}
+}
+
 func TestOpen_NotARegularFile_Refused(t *testing.T) {
 	dir := openDir(t, t.TempDir())
 	at := func(name string) string { return filepath.Join(dir.Name(), name) }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Create, OpenFile, OpenReadOnly, Room, Reserve, Map and MapReadOnly return
+// Create, OpenFile, OpenReadOnly, Room, Reserve, Release, Map and MapReadOnly return
 // ErrUnsupported on this system.
 func Create(*os.File, string, uint64, os.FileMode) (*Segment, *os.File, error) {
 	return nil, nil, ErrUnsupported
@@ -22,6 +22,8 @@ func OpenReadOnly(*os.File, string) (*os.File, error) { return nil, ErrUnsupport
 func Room(*os.File, uint64) error { return ErrUnsupported }
 
 func Reserve(*os.File, uint64) error { return ErrUnsupported }
+
+func Release(*os.File, uint64) error { return ErrUnsupported }
 
 func Map(*os.File, uint64) (*Segment, error) { return nil, ErrUnsupported }
 
