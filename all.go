@@ -39,13 +39,20 @@ func (s *scope) Tagged(ctx context.Context, tag uint32) iter.Seq2[Record, error]
 // scan yields the scope's records that are wanted and have not expired.
 func (s *scope) scan(ctx context.Context, yield func(Record, error) bool, wanted func(*slab.Record) bool) {
 	c := s.cache
-	v, id, ok, err := s.prefix(ctx, nil, false)
-	if ok {
-		var scope uint64
+	var at slab.Position
+	var id []byte
+	var scope uint64
+	err := c.update(ctx, func(v *view) (err error) {
+		if ok := id != nil; !ok { // the first time
+			if id, ok, err = s.prefix(ctx, v, make([]byte, 0, 8), false); !ok {
+				id = nil
+				return err
+			}
+		}
 		if s.name != nil {
 			scope = binary.LittleEndian.Uint64(id)
 		}
-		err = v.slab.Scan(ctx, func(r slab.Record) bool {
+		return v.slab.ScanFrom(ctx, &at, func(r slab.Record) bool {
 			if r.Scope != scope || !wanted(&r) || r.Expiry != 0 && r.Expiry <= c.wall() {
 				return true
 			}
@@ -56,7 +63,7 @@ func (s *scope) scan(ctx context.Context, yield func(Record, error) bool, wanted
 			}
 			return yield(out, nil)
 		})
-	}
+	})
 	if err != nil {
 		yield(Record{}, err)
 	}

@@ -17,7 +17,6 @@ import (
 // All methods may be called concurrently; the first one ends the claim.
 type Claim struct {
 	cache   *Cache
-	slab    *slab.Slab
 	key     slab.Key
 	version uint64
 }
@@ -40,23 +39,37 @@ func (e *LoadError) Unwrap() error { return ErrLoad }
 // the claim, a *LoadError while an error holds for all, ErrFull where there is no
 // room for the claim. It waits as Set does.
 func (s *scope) Claim(ctx context.Context, key []byte, timeout time.Duration) (*Claim, error) {
-	v, k, err := s.writable(ctx, bytes.Clone(key)) // the claim outlives the call
+	k, err := s.key(ctx, bytes.Clone(key)) // the claim outlives the call
 	if err != nil {
 		return nil, err
 	}
-	s.cache.table.Tick()
-	_, ok, won, c, err := v.slab.Claim(ctx, nil, k, s.cache.deadline(timeout))
+	_, ok, won, c, err := s.cache.claim(ctx, nil, k, timeout)
 	switch {
 	case err != nil:
 		return nil, err
 	case won:
-		return &Claim{s.cache, v.slab, k, c.Version}, nil
+		return &Claim{s.cache, k, c.Version}, nil
 	case ok:
 		return nil, fmt.Errorf("claim: %w", ErrExists)
 	case c.State == slab.Failed:
 		return nil, &LoadError{c.Text}
 	}
 	return nil, fmt.Errorf("claim: %w", ErrClaimed)
+}
+
+// claim is slab.Stack.Claim.
+func (c *Cache) claim(ctx context.Context, dst []byte, k slab.Key, timeout time.Duration) (value []byte, ok, won bool, there slab.Claim, err error) {
+	c.table.Tick()
+	err = c.update(ctx, func(v *view) (err error) {
+		value, ok, won, there, err = v.slab.Claim(ctx, dst, k, c.deadline(timeout))
+		return err
+	})
+	return value, ok, won, there, err
+}
+
+// release ends the claim without a value.
+func (c *Claim) release(ctx context.Context) error {
+	return c.cache.update(ctx, func(v *view) error { return v.slab.Release(ctx, c.key, c.version) })
 }
 
 // deadline returns the domain time at which a timeout is over.
@@ -71,14 +84,15 @@ func (c *Cache) deadline(timeout time.Duration) uint64 {
 // makes the value old. After any other error but ErrBusy the claim has ended too.
 // It waits as Set does.
 func (c *Claim) Fill(ctx context.Context, it Item) (Token, error) {
-	if _, err := c.cache.fresh(); err != nil { // nobody would find it in a destroyed cache
-		return 0, err
-	}
 	packed, err := c.cache.packed(&it)
 	if err != nil {
-		return 0, errors.Join(err, c.slab.Release(ctx, c.key, c.version))
+		return 0, errors.Join(err, c.release(ctx))
 	}
-	version, err := c.slab.Fill(ctx, c.key, c.version, &packed)
+	var version uint64
+	err = c.cache.update(ctx, func(v *view) (err error) {
+		version, err = v.slab.Fill(ctx, c.key, c.version, &packed)
+		return err
+	})
 	return Token(version), err
 }
 
@@ -88,22 +102,19 @@ func (c *Claim) Fill(ctx context.Context, it Item) (Token, error) {
 // negativeTTL is negative: then the claim ends as if there were no cause. It waits
 // as Set does.
 func (c *Claim) Abandon(ctx context.Context, cause error, negativeTTL time.Duration) error {
-	if _, err := c.cache.fresh(); err != nil {
-		return err
-	}
 	if cause == nil {
-		return c.slab.Release(ctx, c.key, c.version)
+		return c.release(ctx)
 	}
 	until := uint64(0)
 	if negativeTTL != 0 {
 		var err error
 		if until, err = c.cache.expiry(negativeTTL); err != nil {
-			return errors.Join(err, c.slab.Release(ctx, c.key, c.version))
+			return errors.Join(err, c.release(ctx))
 		}
 	}
 	text := cause.Error()
 	if passed := new(LoadError); errors.As(cause, &passed) {
 		text = passed.Text
 	}
-	return c.slab.Fail(ctx, c.key, c.version, text, until)
+	return c.cache.update(ctx, func(v *view) error { return v.slab.Fail(ctx, c.key, c.version, text, until) })
 }

@@ -24,6 +24,12 @@ var (
 	// earlier.
 	ErrLoad = errors.New("load failed elsewhere")
 
+	// ErrUnattached says that this process cannot map a slab of the cache, for want of
+	// descriptors or of room in its address space, or list it. What is in the slabs
+	// above is still found; anything else is this error, as is every write. Each
+	// operation tries again.
+	ErrUnattached = errors.New("slab cannot be attached")
+
 	// ErrBusy says that a wait ended with its context while a live process held
 	// what was waited for, also where the context had ended before, or that a lookup
 	// gave up within its bound. Of a wait it wraps the context's error.

@@ -3,6 +3,8 @@ package flagstone
 import (
 	"context"
 	"time"
+
+	"github.com/flagstone-shm/flagstone/slab"
 )
 
 // Pair is a record that EvictPairs removed. Scope is what Namespace.ID returned
@@ -27,53 +29,33 @@ type Pair struct {
 // removals at a time, waiting until ctx ends. On an error it returns what it had
 // removed. It is about all namespaces.
 func (c *Cache) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {
-	v, cutoff, err := c.cutoff(olderThan)
-	if err != nil {
-		return nil, err
-	}
-	return v.slab.Evict(ctx, cutoff, limit)
+	return c.evictHashes(ctx, limit, func(st *slab.Stack, limit int) ([]uint64, error) {
+		return st.Evict(ctx, c.cutoff(olderThan), limit)
+	})
 }
 
 // EvictPairs is Evict, returning the records.
 func (c *Cache) EvictPairs(ctx context.Context, olderThan time.Duration, limit int) ([]Pair, error) {
-	v, cutoff, err := c.cutoff(olderThan)
-	if err != nil {
-		return nil, err
-	}
-	removed, err := v.slab.EvictPairs(ctx, cutoff, limit)
-	now := c.now()
-	pairs := make([]Pair, len(removed))
-	for i, r := range removed {
-		pairs[i] = Pair{
-			Value: r.Value, Hash: r.Hash, ByHash: r.ByHash, Scope: r.Scope,
-			Idle: millis(now - min(r.LastUse, now)),
-		}
-		if !r.ByHash {
-			pairs[i].Key = r.Key
-		}
-	}
-	return pairs, err
+	return c.evictPairs(ctx, limit, func(st *slab.Stack, limit int) ([]slab.Pair, error) {
+		return st.EvictPairs(ctx, c.cutoff(olderThan), limit)
+	})
 }
 
 // EvictNear is Evict, beginning with the records in the same bucket of the index
 // as key, so that room near a key that is about to be stored costs no look at the
 // others.
 func (c *Cache) EvictNear(ctx context.Context, key []byte, olderThan time.Duration, limit int) ([]uint64, error) {
-	v, cutoff, err := c.cutoff(olderThan)
-	if err != nil {
-		return nil, err
-	}
-	return v.slab.EvictNear(ctx, v.slab.Key(key), cutoff, limit)
+	return c.evictHashes(ctx, limit, func(st *slab.Stack, limit int) ([]uint64, error) {
+		return st.EvictNear(ctx, st.Key(key), c.cutoff(olderThan), limit)
+	})
 }
 
 // EvictNearHash is EvictNear for an application's own hash.
 func (c *Cache) EvictNearHash(ctx context.Context, hash uint64, olderThan time.Duration, limit int) ([]uint64, error) {
-	v, cutoff, err := c.cutoff(olderThan)
-	if err != nil {
-		return nil, err
-	}
 	var buf [8]byte
-	return v.slab.EvictNear(ctx, v.slab.HashKey(hash, &buf), cutoff, limit)
+	return c.evictHashes(ctx, limit, func(st *slab.Stack, limit int) ([]uint64, error) {
+		return st.EvictNear(ctx, st.HashKey(hash, &buf), c.cutoff(olderThan), limit)
+	})
 }
 
 // EvictTag removes up to limit records with the tag, of all namespaces, those
@@ -81,22 +63,16 @@ func (c *Cache) EvictNearHash(ctx context.Context, hash uint64, olderThan time.D
 // does, in that order. With math.MaxInt as limit none that was there before the call is left; tag
 // 0 is all that have none. Cost and waits are as in Evict.
 func (c *Cache) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, error) {
-	v, err := c.fresh()
-	if err != nil {
-		return nil, err
-	}
-	return v.slab.EvictTag(ctx, tag, limit)
+	return c.evictHashes(ctx, limit, func(st *slab.Stack, limit int) ([]uint64, error) {
+		return st.EvictTag(ctx, tag, limit)
+	})
 }
 
 // Clear removes everything that was there before the call, of all namespaces; of
 // what is set meanwhile some may stay. Who loads a value at the time of the call is
 // not going to store it. It locks shards for a thousand records at a time, waiting until ctx ends.
 func (c *Cache) Clear(ctx context.Context) error {
-	v, err := c.fresh()
-	if err != nil {
-		return err
-	}
-	return v.slab.Clear(ctx)
+	return c.update(ctx, func(v *view) error { return v.slab.Clear(ctx) })
 }
 
 // Len returns the number of records that take room, those that have expired, ids of
@@ -113,9 +89,44 @@ func (c *Cache) Len() (uint64, error) {
 }
 
 // cutoff returns the domain time that lies olderThan back.
-func (c *Cache) cutoff(olderThan time.Duration) (*view, uint64, error) {
-	v, err := c.fresh()
+func (c *Cache) cutoff(olderThan time.Duration) uint64 {
 	c.table.Tick()
 	now, back := c.now(), uint64(max(olderThan, 0)/time.Millisecond)
-	return v, now - min(back, now), err
+	return now - min(back, now)
+}
+
+// evictHashes gathers what evict removes from the view's stack, and from newer ones
+// if the directory changes meanwhile.
+func (c *Cache) evictHashes(ctx context.Context, limit int, evict func(st *slab.Stack, limit int) ([]uint64, error)) (all []uint64, err error) {
+	err = c.update(ctx, func(v *view) error {
+		some, err := evict(v.slab, limit-len(all))
+		all = append(all, some...)
+		return err
+	})
+	return all, err
+}
+
+// evictPairs is evictHashes for records.
+func (c *Cache) evictPairs(ctx context.Context, limit int, evict func(st *slab.Stack, limit int) ([]slab.Pair, error)) (all []Pair, err error) {
+	err = c.update(ctx, func(v *view) error {
+		some, err := evict(v.slab, limit-len(all))
+		for i := range some {
+			all = append(all, c.pair(&some[i]))
+		}
+		return err
+	})
+	return all, err
+}
+
+// pair returns the record as the application sees it.
+func (c *Cache) pair(r *slab.Pair) Pair {
+	now := c.now()
+	p := Pair{
+		Value: r.Value, Hash: r.Hash, ByHash: r.ByHash, Scope: r.Scope,
+		Idle: millis(now - min(r.LastUse, now)),
+	}
+	if !r.ByHash {
+		p.Key = r.Key
+	}
+	return p
 }

@@ -141,29 +141,32 @@ func orDefault(d, def time.Duration) time.Duration {
 type Cache struct {
 	scope // the keys that are in no namespace
 
-	table   host
-	control *table.Table // nil unless this handle has a region: then it is the host
-	domain  slab.Domain
-	view    atomic.Pointer[view]
-	pulse   pulse
+	table        host
+	control      *table.Table // nil unless this handle has a region: then it is the host
+	domain       slab.Domain
+	changesWord  *atomic.Uint64
+	slabName     string            // of the stack's tier 0
+	stackOptions slab.StackOptions // of its views
+	view         atomic.Pointer[view]
+	pulse        pulse
 
 	onEvent     func(Event)
 	loadTimeout time.Duration
 	flights     flights
 	loads       loadCounters
-	misses      atomic.Int64 // beyond those that the slab counts
+	misses      atomic.Int64 // beyond those that the slabs count
 
-	refreshing  sync.Mutex // guards the making of views
+	refreshing  sync.Mutex     // guards the making of views, and the next three
+	closed      bool           // there will be no more
+	stack       uint64         // segment id of tier 0, once it is known
+	past        past           // of the slabs that are no more
+	dismissed   sync.WaitGroup // those that close slabs
 	differences []Difference
 	close       func() error
 }
 
-// view is what a handle knows of the directory.
-type view struct {
-	changes uint64 // loaded before the directory was read (model: publish.pml)
-	segment uint64
-	slab    *slab.Slab
-}
+// primary is the name of a cache's own stack.
+const primary = "primary"
 
 // Difference is an option that asked for something else than what there was.
 type Difference struct {
@@ -194,14 +197,14 @@ func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
-	c.scope.cache, c.domain.Notify = c, c.notify
+	c.scope.cache, c.slabName, c.domain.Notify = c, primary, c.notify
 	c.onEvent, c.loadTimeout = o.OnEvent, orDefault(o.LoadTimeout, DefaultLoadTimeout)
 	c.close = sync.OnceValue(c.shut)
 	c.table.Tick()
 	if err := c.attach(ctx, geometry, o.MustExist); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), c.table.Close())
 	}
-	c.differences = o.differences(geometry, c.view.Load().slab.Geometry(), c.table.Geometry().Regions)
+	c.differences = o.differences(geometry, c.view.Load().tiers[0].slab.Geometry(), c.table.Geometry().Regions)
 	c.pulse.start(c)
 	return c, nil
 }
@@ -235,7 +238,7 @@ func (o Options) open(ctx context.Context, name string, g slab.Geometry) (*Cache
 		return nil, err
 	}
 	w := t.Words()
-	return &Cache{table: t, control: t, domain: slab.Domain{Owner: t, Wall: w.Wall, Now: w.Domain}}, nil
+	return &Cache{table: t, control: t, domain: slab.Domain{Owner: t, Wall: w.Wall, Now: w.Domain}, changesWord: w.Changes}, nil
 }
 
 func (o Options) slab() slab.Options {
@@ -282,13 +285,23 @@ func (c *Cache) Close() error { return c.close() }
 func (c *Cache) shut() error {
 	c.pulse.stop()
 	c.publishCounters() // which the host then folds into the totals
+	err := c.closeSlabs()
+	c.dismissed.Wait()
+	return errors.Join(err, c.table.Close())
+}
+
+// closeSlabs closes the slabs of the view, which is the last one.
+func (c *Cache) closeSlabs() (err error) {
 	c.refreshing.Lock()
 	defer c.refreshing.Unlock()
-	err := c.view.Load().slab.Close()
+	c.closed = true
+	for _, t := range c.view.Load().tiers { // tier 0 first: with it nobody holds a lock any more
+		err = errors.Join(err, t.slab.Close())
+	}
 	if p, ok := c.table.(*private); ok {
 		err = errors.Join(err, p.bury(c))
 	}
-	return errors.Join(err, c.table.Close())
+	return err
 }
 
 // Destroy removes the cache of that name and its files from dir, by default
@@ -324,10 +337,10 @@ func (c *Cache) Get(dst, key []byte) (value []byte, ok bool, err error) {
 
 // getSlowly is Get for what a glance leaves.
 func (c *Cache) getSlowly(dst, key []byte) (value []byte, ok bool, err error) {
-	v := c.view.Load()
+	v := c.current()
 	for looks := 0; ; {
 		value, ok, err = v.slab.GetSlowly(dst, v.slab.Key(key))
-		if ok || err != nil || !c.missed(&v, &looks, &err, 1, true) {
+		if ok || !c.missed(&v, &looks, &err, 1, true) {
 			return value, ok, err
 		}
 	}
@@ -336,22 +349,18 @@ func (c *Cache) getSlowly(dst, key []byte) (value []byte, ok bool, err error) {
 // Rebuild makes everything but the records anew from the records, in all shards,
 // as recovery does after a death. Nothing is lost.
 func (c *Cache) Rebuild(ctx context.Context) error {
-	v, err := c.fresh()
-	if err != nil {
-		return err
-	}
-	return v.slab.Rebuild(ctx)
+	return c.update(ctx, func(v *view) error { return v.slab.Rebuild(ctx) })
 }
 
 // Check compares index, order, free lists and counts with the records and returns
 // what is wrong, nothing for a sound cache. It locks shard by shard, waiting
 // until ctx ends.
 func (c *Cache) Check(ctx context.Context) (problems []string, err error) {
-	v, err := c.fresh()
-	if err != nil {
-		return nil, err
-	}
-	return v.slab.Check(ctx)
+	err = c.update(ctx, func(v *view) (err error) {
+		problems, err = v.slab.Check(ctx)
+		return err
+	})
+	return problems, err
 }
 
 // Watch delivers what happens in the domain until ctx ends: processes that join,

@@ -13,9 +13,9 @@ func (c *Cache) HashOf(key []byte) uint64 { return c.view.Load().slab.HashOf(key
 // GetHash is Get for what SetHash stored.
 func (c *Cache) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err error) {
 	c.pulse.beat()
-	v := c.view.Load()
+	v := c.current()
 	value, ok, err = v.slab.GetHash(dst, hash)
-	for looks := 0; !ok && err == nil && c.missed(&v, &looks, &err, 1, true); {
+	for looks := 0; !ok && c.missed(&v, &looks, &err, 1, true); {
 		value, ok, err = v.slab.GetHash(dst, hash)
 	}
 	return value, ok, err
@@ -24,24 +24,25 @@ func (c *Cache) GetHash(dst []byte, hash uint64) (value []byte, ok bool, err err
 // SetHash is Set with the application's own 64-bit hash as key. Two applications'
 // keys with one hash are one key. Hashes and byte keys never meet.
 func (c *Cache) SetHash(ctx context.Context, hash uint64, value []byte, ttl time.Duration) error {
-	v, err := c.fresh()
-	if err != nil {
-		return err
-	}
 	packed, err := c.packed(&Item{Value: value, TTL: ttl})
 	if err != nil {
 		return err
 	}
 	var buf [8]byte
-	_, _, err = v.slab.Put(ctx, v.slab.HashKey(hash, &buf), &packed, slab.Anyhow)
-	return err
+	for v := c.writing(); ; {
+		_, _, err := v.slab.Put(ctx, v.slab.HashKey(hash, &buf), &packed, slab.Anyhow)
+		if !c.again(ctx, &v, &err) {
+			return err
+		}
+	}
 }
 
 // DeleteHash is Delete for what SetHash stored.
-func (c *Cache) DeleteHash(ctx context.Context, hash uint64) (bool, error) {
-	v, err := c.fresh()
-	if err != nil {
-		return false, err
+func (c *Cache) DeleteHash(ctx context.Context, hash uint64) (found bool, err error) {
+	for v := c.writing(); ; {
+		found, err = v.slab.DeleteHash(ctx, hash)
+		if !c.again(ctx, &v, &err) {
+			return found, err
+		}
 	}
-	return v.slab.DeleteHash(ctx, hash)
 }

@@ -48,11 +48,11 @@ func (s *scope) AppendOrLoad(ctx context.Context, dst, key []byte, load Loader) 
 		return value, err
 	}
 	key = bytes.Clone(key) // load may use the caller's memory
-	v, k, err := s.writable(ctx, key)
+	k, err := s.key(ctx, key)
 	l := &loading{cache: c, asked: key, load: load}
 	switch {
 	case err == nil:
-		l.slab, l.key, l.name = v.slab, k, k.ID()
+		l.keyed, l.key, l.name = true, k, k.ID()
 	case errors.Is(err, ErrFull): // not even for the namespace's id is there room
 		l.name = fmt.Sprintf("%q %q", s.name, key)
 	default:
@@ -61,7 +61,7 @@ func (s *scope) AppendOrLoad(ctx context.Context, dst, key []byte, load Loader) 
 	if l.nestedIn(ctx) {
 		return dst, fmt.Errorf("%w: key %q", ErrNested, key)
 	}
-	if l.slab == nil {
+	if !l.keyed {
 		value, _, err := l.compute(ctx, dst, 0, l.timeout(ctx))
 		return value, err
 	}
@@ -71,8 +71,8 @@ func (s *scope) AppendOrLoad(ctx context.Context, dst, key []byte, load Loader) 
 // loading is a GetOrLoad that missed.
 type loading struct {
 	cache  *Cache
-	slab   *slab.Slab
 	key    slab.Key
+	keyed  bool   // the key can be claimed
 	name   string // of the key, unlike any other's of this handle
 	asked  []byte // the key as the caller knows it
 	load   Loader
@@ -107,7 +107,7 @@ func (l *loading) timeout(ctx context.Context) time.Duration {
 func (l *loading) get(ctx context.Context, dst []byte) ([]byte, error) {
 	counters := &l.cache.loads
 	for {
-		value, ok, stale, err := l.slab.GetStale(dst, l.key)
+		value, ok, stale, err := l.cache.getStale(dst, l.key)
 		switch {
 		case ok && !stale:
 			return value, nil
@@ -151,7 +151,7 @@ func (l *loading) wait() {
 
 // underWay reports whether somebody computes the value, without a lock.
 func (l *loading) underWay() bool {
-	claim, err := l.slab.ClaimOf(l.key)
+	claim, err := l.cache.claimOf(l.key)
 	return err == nil && claim.State == slab.Loading
 }
 
@@ -173,9 +173,8 @@ func (l *loading) fly(ctx context.Context, f *flight, dst []byte, stale bool) (v
 // again; stale that an expired value may be returned meanwhile.
 func (l *loading) lead(ctx context.Context, dst []byte, stale bool) (value []byte, share bool, err error) {
 	for {
-		l.cache.table.Tick()
 		timeout := l.timeout(ctx)
-		value, ok, won, claim, err := l.slab.Claim(ctx, dst, l.key, l.cache.deadline(timeout))
+		value, ok, won, claim, err := l.cache.claim(ctx, dst, l.key, timeout)
 		switch {
 		case ok:
 			return value, false, nil
@@ -188,7 +187,7 @@ func (l *loading) lead(ctx context.Context, dst []byte, stale bool) (value []byt
 		case claim.State == slab.Failed:
 			return dst, l.stands(claim), &LoadError{claim.Text}
 		case stale:
-			if value, ok, _, err := l.slab.GetStale(dst, l.key); ok && err == nil {
+			if value, ok, _, err := l.cache.getStale(dst, l.key); ok && err == nil {
 				l.cache.loads.stale.Add(1)
 				return value, false, nil
 			}
@@ -204,7 +203,7 @@ func (l *loading) lead(ctx context.Context, dst []byte, stale bool) (value []byt
 // the key was set or deleted: no more can join, and the claim is still there.
 func (l *loading) stands(failed slab.Claim) bool {
 	l.cache.flights.part(l.name, l.flight)
-	now, err := l.slab.ClaimOf(l.key)
+	now, err := l.cache.claimOf(l.key)
 	return err == nil && now.Version == failed.Version
 }
 
@@ -230,7 +229,7 @@ func (l *loading) await(ctx context.Context, dst []byte, claim slab.Claim) (valu
 			return dst, false, false, err
 		}
 		l.cache.pulse.beat() // the deadline is in the domain's time
-		now, err := l.slab.ClaimOf(l.key)
+		now, err := l.cache.claimOf(l.key)
 		switch {
 		case err != nil && !errors.Is(err, ErrBusy):
 			return dst, false, false, err
@@ -241,8 +240,8 @@ func (l *loading) await(ctx context.Context, dst []byte, claim slab.Claim) (valu
 		case now.State == slab.Failed && (now.Ended >= claim.Version || now.Until > l.cache.wall()):
 			return dst, false, l.stands(now), &LoadError{now.Text}
 		}
-		if it, ok, err := l.slab.Use(dst, l.key); ok || err != nil && !errors.Is(err, ErrBusy) {
-			return orElse(it.Value, dst, ok), ok, false, err
+		if value, ok, old, err := l.cache.getStale(dst, l.key); ok && !old || err != nil && !errors.Is(err, ErrBusy) {
+			return orElse(value, dst, ok), ok, false, err
 		}
 		return dst, false, false, nil // claim it
 	}
@@ -251,7 +250,7 @@ func (l *loading) await(ctx context.Context, dst []byte, claim slab.Claim) (valu
 // compute calls load and stores what it returns under the claim; 0 is none. Share
 // is as in lead.
 func (l *loading) compute(ctx context.Context, dst []byte, version uint64, timeout time.Duration) (value []byte, share bool, err error) {
-	claim := &Claim{l.cache, l.slab, l.key, version}
+	claim := &Claim{l.cache, l.key, version}
 	inside, cancel := context.WithTimeout(context.WithValue(ctx, loadingKey{}, l), timeout)
 	defer cancel()
 	// Storing has a little time of its own, whatever has become of the caller's.
@@ -292,6 +291,24 @@ func (l *loading) compute(ctx context.Context, dst []byte, version uint64, timeo
 		l.cache.tell(Event{Kind: EventUnstored, Key: l.asked, Err: unstored})
 	}
 	return append(dst, it.Value...), held(unstored), nil
+}
+
+// getStale is slab.Stack.GetStale.
+func (c *Cache) getStale(dst []byte, k slab.Key) (value []byte, ok, old bool, err error) {
+	err = c.read(func(st *slab.Stack) (err error) {
+		value, ok, old, err = st.GetStale(dst, k)
+		return err
+	})
+	return value, ok, old, err
+}
+
+// claimOf is slab.Stack.ClaimOf.
+func (c *Cache) claimOf(k slab.Key) (claim slab.Claim, err error) {
+	err = c.read(func(st *slab.Stack) (err error) {
+		claim, err = st.ClaimOf(k)
+		return err
+	})
+	return claim, err
 }
 
 // held reports whether a claim was there to the end, as how it ended says. If it was

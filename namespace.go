@@ -34,11 +34,15 @@ func (n *Namespace) ID() (id uint64, ok bool, err error) {
 		return 0, false, err
 	}
 	var buf [8]byte
-	b, ok, err := n.id(v, buf[:0])
-	if ok {
-		id = binary.LittleEndian.Uint64(b)
+	for looks := 0; ; {
+		b, ok, err := n.id(v, buf[:0])
+		if ok {
+			id = binary.LittleEndian.Uint64(b)
+		}
+		if ok || !n.cache.stale(&v, &looks, &err) {
+			return id, ok, err
+		}
 	}
-	return id, ok, err
 }
 
 // Clear removes everything from the namespace, in one write: it takes its id from
@@ -46,12 +50,10 @@ func (n *Namespace) ID() (id uint64, ok bool, err error) {
 // more, and leave as they age. It waits as Set does. Writes that overlap it may be
 // lost with the rest.
 func (n *Namespace) Clear(ctx context.Context) error {
-	v, err := n.cache.fresh()
-	if err != nil {
+	return n.cache.update(ctx, func(v *view) error {
+		_, err := v.slab.Remove(ctx, v.slab.NamespaceKey(n.name))
 		return err
-	}
-	_, err = v.slab.Remove(ctx, v.slab.NamespaceKey(n.name))
-	return err
+	})
 }
 
 // id appends the namespace's id to dst; ok is false if it has none: nothing is in
@@ -68,24 +70,25 @@ func (s *scope) id(v *view, dst []byte) (id []byte, ok bool, err error) {
 // or lost, must not meet its old records again.
 func newID() []byte { return binary.LittleEndian.AppendUint64(nil, rand.Uint64()|1) }
 
-// prefix returns a view that was up to date during the call, and the id as id does,
-// but where that would say that it is busy it waits until ctx ends, unless the handle
-// is read-only. With create a namespace without id gets one.
-func (s *scope) prefix(ctx context.Context, dst []byte, create bool) (v *view, id []byte, ok bool, err error) {
-	if v, err = s.cache.fresh(); err != nil {
-		return v, nil, false, err
-	}
+// prefix appends the namespace's id to dst as id does, but where that would say that
+// it is busy it waits until ctx ends, unless the handle is read-only. With create a
+// namespace without id gets one. It is ErrStale if the view is too old to tell.
+func (s *scope) prefix(ctx context.Context, v *view, dst []byte, create bool) (id []byte, ok bool, err error) {
 	id, ok, err = s.id(v, dst)
 	busy := errors.Is(err, ErrBusy) && !s.cache.domain.ReadOnly
 	switch {
-	case ok || err != nil && !busy || err == nil && !create:
-		return v, id, ok, err
-	case !create:
+	case ok || err != nil && !busy:
+		return id, ok, err
+	case create:
+		id, err = v.slab.Keep(ctx, dst, v.slab.NamespaceKey(s.name), &slab.Item{Value: newID()})
+		return id, err == nil, err
+	case busy:
 		id, ok, err = v.slab.GetWaiting(ctx, dst, v.slab.NamespaceKey(s.name))
-		return v, id, ok && len(id) == len(dst)+8, err
+		return id, ok && len(id) == len(dst)+8, err
+	case s.cache.table.Changes() != v.changes:
+		return dst, false, slab.ErrStale
 	}
-	id, err = v.slab.Keep(ctx, dst, v.slab.NamespaceKey(s.name), &slab.Item{Value: newID()})
-	return v, id, err == nil, err
+	return id, false, nil
 }
 
 // under returns the slab's key for one of this scope's. It stands in id's memory,
@@ -97,11 +100,15 @@ func (s *scope) under(v *view, id, key []byte) slab.Key {
 	return v.slab.ScopedKey(append(id, key...))
 }
 
-// writable returns what prefix does and the slab's key for one of this scope's.
-func (s *scope) writable(ctx context.Context, key []byte) (v *view, k slab.Key, err error) {
-	v, id, _, err := s.prefix(ctx, nil, true)
-	if err != nil {
-		return v, k, err
-	}
-	return v, s.under(v, id, key), nil
+// key returns the slab's key for one of this scope's, to be used by several
+// operations; the namespace is given an id if it has none.
+func (s *scope) key(ctx context.Context, key []byte) (k slab.Key, err error) {
+	err = s.cache.update(ctx, func(v *view) error {
+		id, _, err := s.prefix(ctx, v, nil, true)
+		if err == nil {
+			k = s.under(v, id, key)
+		}
+		return err
+	})
+	return k, err
 }

@@ -45,7 +45,7 @@ func openPrivate(name string, o Options, g slab.Geometry) (*Cache, error) {
 	p := &private{
 		name: name, geometry: geometry, segment: shm.Heap(g.FileSize()), joined: time.Now(),
 		identity: slab.Identity{SegmentID: 1, Domain: [2]uint64{rand.Uint64(), rand.Uint64()}, HashSeed: rand.Uint64()},
-		entry:    table.Entry{State: table.StateOpen, Kind: table.KindSlab, SegmentID: 1, Size: g.FileSize(), Name: "primary"},
+		entry:    table.Entry{State: table.StateOpen, Kind: table.KindSlab, SegmentID: 1, Stack: 1, Size: g.FileSize(), Name: primary},
 	}
 	p.set(o.Clock)
 	p.stop, p.cancel = context.WithCancel(context.Background())
@@ -75,7 +75,7 @@ func (p *private) bury(c *Cache) error {
 	if err != nil {
 		return err
 	}
-	c.view.Store(&view{changes: p.Changes(), segment: p.entry.SegmentID, slab: empty})
+	c.view.Store(&view{changes: p.Changes(), slab: empty.Stack, tiers: []tier{{p.entry, empty}}})
 	return empty.Close()
 }
 
@@ -102,7 +102,8 @@ func (p *private) Attach(table.Entry) (seg *shm.Segment, err error) {
 	seg, p.segment = p.segment, nil
 	return seg, nil
 }
-func (p *private) Detach(uint64) {}
+func (p *private) Detach(uint64)                        {}
+func (p *private) StateWord(table.Entry) *atomic.Uint64 { return nil } // tier 0 is all there is
 
 func (p *private) Regions() []table.Region {
 	return []table.Region{{

@@ -10,11 +10,13 @@ import (
 
 // pulse keeps the domain's clock words going while the handle is used, and sleeps
 // otherwise: an idle process costs nothing, and the first operation after a
-// pause reads the clocks itself.
+// pause reads the clocks itself. Asleep or not it follows the directory when the
+// handle is woken.
 type pulse struct {
 	cache *Cache
 	awake atomic.Bool // false makes the next operation call rouse
 	work  chan struct{}
+	news  <-chan struct{} // a ring of the doorbell, if the handle has one
 	done  chan struct{}
 	ended sync.WaitGroup
 
@@ -55,14 +57,32 @@ func (p *pulse) rouse() {
 }
 
 func (p *pulse) run() {
+	c := p.cache
+	if c.control != nil {
+		news, cancel := c.control.Subscribe()
+		defer cancel()
+		p.news = news
+	}
 	for {
 		select {
 		case <-p.work:
 			p.round()
+		case <-p.news:
+			c.follow(c.heard())
 		case <-p.done:
 			return
 		}
 	}
+}
+
+// heard returns how this handle is woken.
+func (c *Cache) heard() How {
+	for how := BySignal; how < ByPoll; how++ {
+		if how.String() == c.control.WakeMode() {
+			return how
+		}
+	}
+	return ByPoll
 }
 
 // round ticks until the handle has not been used for one round.
@@ -70,10 +90,14 @@ func (p *pulse) round() {
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for used := true; used; used = p.awake.Swap(false) {
-		for range roundTicks {
+		for ticks := 0; ticks < roundTicks; {
 			select {
 			case <-t.C:
+				ticks++
 				p.cache.table.Tick()
+				p.cache.follow(ByPoll)
+			case <-p.news:
+				p.cache.follow(p.cache.heard())
 			case <-p.done:
 				return
 			}

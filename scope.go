@@ -20,14 +20,14 @@ type scope struct {
 func (s *scope) Get(dst, key []byte) (value []byte, ok bool, err error) {
 	c := s.cache
 	c.pulse.beat()
-	v := c.view.Load()
+	v := c.current()
 	var buf [keyRoom]byte
 	for looks := 0; ; {
 		id, found, err := s.id(v, buf[:0])
 		if found {
 			value, ok, err = v.slab.GetKey(dst, s.under(v, id, key))
 		}
-		if ok || err != nil || !c.missed(&v, &looks, &err, 1, found) {
+		if ok || !c.missed(&v, &looks, &err, 1, found) {
 			return orElse(value, dst, ok), ok, err
 		}
 	}
@@ -67,7 +67,7 @@ func (s *scope) TTL(key []byte) (ttl time.Duration, ok bool, err error) {
 func (s *scope) look(dst, key []byte, how slab.How) (Item, bool, error) {
 	c := s.cache
 	c.pulse.beat()
-	v := c.view.Load()
+	v := c.current()
 	var buf [keyRoom]byte
 	misses := 1
 	if how&slab.Silent != 0 {
@@ -83,7 +83,7 @@ func (s *scope) look(dst, key []byte, how slab.How) (Item, bool, error) {
 		if ok && err == nil {
 			return c.unpacked(&it), true, nil
 		}
-		if err != nil || !c.missed(&v, &looks, &err, misses, found) {
+		if !c.missed(&v, &looks, &err, misses, found) {
 			return Item{}, false, err
 		}
 	}
@@ -96,7 +96,7 @@ func (s *scope) look(dst, key []byte, how slab.How) (Item, bool, error) {
 func (s *scope) GetBatch(b *Batch, keys [][]byte) error {
 	c := s.cache
 	c.pulse.beat()
-	v := c.view.Load()
+	v := c.current()
 	var buf [8]byte
 	for looks := 0; ; {
 		id, found, err := s.id(v, buf[:0])
@@ -108,7 +108,7 @@ func (s *scope) GetBatch(b *Batch, keys [][]byte) error {
 		default:
 			err = v.slab.GetBatchScoped(b, id, keys)
 		}
-		if misses := len(keys) - b.Hits(); err != nil || misses == 0 || !c.missed(&v, &looks, &err, misses, found) {
+		if misses := len(keys) - b.Hits(); err == nil && misses == 0 || !c.missed(&v, &looks, &err, misses, found) {
 			return err
 		}
 	}
@@ -175,12 +175,17 @@ func (s *scope) put(ctx context.Context, key []byte, it *Item, want uint64) (Tok
 		return 0, false, err
 	}
 	var buf [keyRoom]byte
-	v, id, ok, err := s.prefix(ctx, buf[:0], want == slab.Absent || want == slab.Anyhow)
-	if !ok {
-		return 0, false, err
+	for v := s.cache.writing(); ; {
+		var version uint64
+		stored := false
+		id, ok, err := s.prefix(ctx, v, buf[:0], want == slab.Absent || want == slab.Anyhow)
+		if ok {
+			version, stored, err = v.slab.Put(ctx, s.under(v, id, key), &packed, want)
+		}
+		if !s.cache.again(ctx, &v, &err) {
+			return Token(version), stored, err
+		}
 	}
-	version, stored, err := v.slab.Put(ctx, s.under(v, id, key), &packed, want)
-	return Token(version), stored, err
 }
 
 // SetBatch stores all items, each as SetItem would; several of one key in their
@@ -188,18 +193,25 @@ func (s *scope) put(ctx context.Context, key []byte, it *Item, want uint64) (Tok
 // the cache it stores none; on another error it has stored as many as it says.
 // For others the items appear one by one.
 func (s *scope) SetBatch(ctx context.Context, items []KeyItem) (stored int, err error) {
-	v, id, _, err := s.prefix(ctx, nil, true)
-	if err != nil {
-		return 0, err
-	}
 	batch := make([]slab.KeyItem, len(items))
 	for i := range items {
-		batch[i].Key = s.under(v, slices.Clip(id), items[i].Key)
 		if batch[i].Item, err = s.cache.packed(&items[i].Item); err != nil {
 			return 0, err
 		}
 	}
-	return v.slab.PutBatch(ctx, batch)
+	err = s.cache.update(ctx, func(v *view) error {
+		id, _, err := s.prefix(ctx, v, nil, true)
+		if err != nil {
+			return err
+		}
+		for i := range items {
+			batch[i].Key = s.under(v, slices.Clip(id), items[i].Key)
+		}
+		n, err := v.slab.PutBatch(ctx, batch)
+		stored = max(stored, n)
+		return err
+	})
+	return stored, err
 }
 
 // Increment adds delta, which may be negative, to the counter under key and
@@ -208,7 +220,7 @@ func (s *scope) SetBatch(ctx context.Context, items []KeyItem) (stored int, err 
 // increments leave the expiry alone. A sum beyond 64 bits is ErrOverflow, a value
 // of another length ErrNotCounter, and nothing is changed then. It waits as Set
 // does; of increments by any processes none is lost.
-func (s *scope) Increment(ctx context.Context, key []byte, delta, initial int64, ttl time.Duration) (int64, error) {
+func (s *scope) Increment(ctx context.Context, key []byte, delta, initial int64, ttl time.Duration) (sum int64, err error) {
 	var counter [8]byte
 	binary.LittleEndian.PutUint64(counter[:], uint64(initial))
 	packed, err := s.cache.packed(&Item{Value: counter[:], TTL: ttl})
@@ -216,11 +228,15 @@ func (s *scope) Increment(ctx context.Context, key []byte, delta, initial int64,
 		return 0, err
 	}
 	var buf [keyRoom]byte
-	v, id, _, err := s.prefix(ctx, buf[:0], true)
-	if err != nil {
-		return 0, err
+	for v := s.cache.writing(); ; {
+		id, ok, err := s.prefix(ctx, v, buf[:0], true)
+		if ok {
+			sum, err = v.slab.Add(ctx, s.under(v, id, key), delta, packed)
+		}
+		if !s.cache.again(ctx, &v, &err) {
+			return sum, err
+		}
 	}
-	return v.slab.Add(ctx, s.under(v, id, key), delta, packed)
 }
 
 // Touch gives key's value a new ttl and counts as a use of it; value and token
@@ -231,21 +247,29 @@ func (s *scope) Touch(ctx context.Context, key []byte, ttl time.Duration) (found
 		return false, err
 	}
 	var buf [keyRoom]byte
-	v, id, ok, err := s.prefix(ctx, buf[:0], false)
-	if !ok {
-		return false, err
+	for v := s.cache.writing(); ; {
+		id, ok, err := s.prefix(ctx, v, buf[:0], false)
+		if ok {
+			found, err = v.slab.Touch(ctx, s.under(v, id, key), expiry)
+		}
+		if !s.cache.again(ctx, &v, &err) {
+			return found, err
+		}
 	}
-	return v.slab.Touch(ctx, s.under(v, id, key), expiry)
 }
 
 // Delete removes key and reports whether it was there. Once it returned no
 // process finds it, until it is set again; who loads its value at this moment is
 // not going to store it. It waits as Set does.
-func (s *scope) Delete(ctx context.Context, key []byte) (bool, error) {
+func (s *scope) Delete(ctx context.Context, key []byte) (found bool, err error) {
 	var buf [keyRoom]byte
-	v, id, ok, err := s.prefix(ctx, buf[:0], false)
-	if !ok {
-		return false, err
+	for v := s.cache.writing(); ; {
+		id, ok, err := s.prefix(ctx, v, buf[:0], false)
+		if ok {
+			found, err = v.slab.Remove(ctx, s.under(v, id, key))
+		}
+		if !s.cache.again(ctx, &v, &err) {
+			return found, err
+		}
 	}
-	return v.slab.Remove(ctx, s.under(v, id, key))
 }

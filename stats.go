@@ -42,11 +42,14 @@ type Counters struct {
 	LoadWaits  uint64 // lookups that waited for another's computation
 	Stale      uint64 // lookups answered with an expired value while another computed
 	Refused    uint64 // computed values that were not stored: late, or there was no room
+
+	// TierHits are the hits by tier; those of deeper ones count in the last.
+	TierHits [layout.TierCounters]uint64
 }
 
 // words are the counters by their index in shared memory.
 func (c *Counters) words() []*uint64 {
-	return []*uint64{
+	words := []*uint64{
 		layout.CounterHits: &c.Hits, layout.CounterMisses: &c.Misses,
 		layout.CounterSets: &c.Sets, layout.CounterDeletes: &c.Deletes,
 		layout.CounterLockWaits: &c.LockWaits, layout.CounterSteals: &c.Steals,
@@ -55,6 +58,10 @@ func (c *Counters) words() []*uint64 {
 		layout.CounterLoadWaits: &c.LoadWaits, layout.CounterStale: &c.Stale,
 		layout.CounterRefused: &c.Refused,
 	}
+	for i := range c.TierHits {
+		words = append(words, &c.TierHits[i])
+	}
+	return words
 }
 
 // add adds a region's counters.
@@ -72,7 +79,7 @@ func (c *Cache) Stats() (Stats, error) {
 		return Stats{}, err
 	}
 	figures, err := v.slab.Stats()
-	g := v.slab.Geometry()
+	g := v.tiers[0].slab.Geometry()
 	st := Stats{Stats: figures, Geometry: g, FileSize: g.FileSize(), Headroom: g.Headroom(), Own: c.publishCounters()}
 	for _, r := range c.table.Regions() {
 		p := Process{Region: r}
@@ -94,17 +101,40 @@ func (c *Cache) total() (all Counters) {
 func (c *Cache) publishCounters() Counters {
 	c.pulse.publishing.Lock()
 	defer c.pulse.publishing.Unlock()
-	of, loads := c.view.Load().slab.Counters(), &c.loads
+	of, loads := c.counted(), &c.loads
 	own := Counters{
 		Hits: of.Hits, Misses: uint64(max(int64(of.Misses)+c.misses.Load(), 0)), Sets: of.Sets, Deletes: of.Deletes,
 		LockWaits: of.LockWaits, Steals: of.Steals, Rebuilds: of.Rebuilds,
 		Loads: loads.loads.Load(), LoadErrors: loads.errors.Load(), LoadWaits: loads.waits.Load(),
-		Stale: loads.stale.Load(), Refused: loads.refused.Load(),
+		Stale: loads.stale.Load(), Refused: loads.refused.Load(), TierHits: of.hits,
 	}
 	for i, word := range own.words() {
 		c.table.Count(i, *word)
 	}
 	return own
+}
+
+// past are the figures of slabs that this handle has let go of.
+type past struct {
+	slab.Counters
+	hits [layout.TierCounters]uint64 // by tier
+}
+
+func (p *past) add(t tier) {
+	of := t.slab.Counters()
+	p.Counters.Add(of)
+	p.hits[min(t.entry.Tier, layout.TierCounters-1)] += of.Hits
+}
+
+// counted returns the figures of all slabs that ever were in this handle's view.
+func (c *Cache) counted() past {
+	c.refreshing.Lock()
+	defer c.refreshing.Unlock()
+	all := c.past
+	for _, t := range c.view.Load().tiers {
+		all.add(t)
+	}
+	return all
 }
 
 // Holders returns which shards are locked at this moment, and by whom.

@@ -1,115 +1,301 @@
 package flagstone
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/slab"
 	"github.com/flagstone-shm/flagstone/table"
 )
 
-// attach makes the first view: it finds the primary slab, or makes it.
+// attach makes the first view: it finds the stack's tier 0, or makes it.
 func (c *Cache) attach(ctx context.Context, g slab.Geometry, mustExist bool) error {
-	err := c.refresh(nil)
+	err := c.refresh(nil, ByCall)
 	if !errors.Is(err, ErrNotFound) || mustExist || c.control == nil {
 		return err
 	}
 	// One of many first openers makes the slab; it may die, and the next finds none.
 	return c.control.Exclusive(ctx, func() error {
-		if err := c.refresh(nil); !errors.Is(err, ErrNotFound) {
+		if err := c.refresh(nil, ByCall); !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		if err := c.create(g); err != nil {
+		if _, err := c.create(c.slabName, 0, 0, g); err != nil {
 			return err
 		}
-		return c.refresh(nil)
+		return c.refresh(nil, ByCall)
 	})
 }
 
-// create makes and publishes the primary slab.
-func (c *Cache) create(g slab.Geometry) error {
+// create makes and publishes a slab. Stack is the segment id of the tier 0 that it is
+// to be a tier of; 0 makes it a tier 0.
+func (c *Cache) create(name string, stack uint64, tier uint32, g slab.Geometry) (e table.Entry, err error) {
 	r, err := c.control.Reserve(table.Spec{
-		Kind: table.KindSlab, Tier: 0, Name: "primary", Size: g.FileSize(),
+		Kind: table.KindSlab, Stack: stack, Tier: tier, Name: name, Size: g.FileSize(),
 		Params: [4]uint64{uint64(g.Shards), uint64(g.Cells), uint64(g.CellSize), g.Capacity},
 	})
 	if err != nil {
-		return err
+		return e, err
 	}
 	seg, err := r.Create()
 	if err != nil {
-		return errors.Join(err, r.Abort())
+		return e, errors.Join(err, r.Abort())
 	}
 	id := r.Entry().SegmentID
 	if err = slab.Format(seg, g, c.identity(id), c.table.Wall()); err == nil {
-		_, err = r.Publish()
+		e, err = r.Publish()
 	}
 	if err != nil {
 		err = errors.Join(err, r.Abort())
 	}
 	c.control.Detach(id)
-	return errors.Join(err, seg.Close())
+	return e, errors.Join(err, seg.Close())
 }
 
 func (c *Cache) identity(segment uint64) slab.Identity {
 	return slab.Identity{SegmentID: segment, Domain: c.table.UUID(), HashSeed: c.table.HashSeed()}
 }
 
+// view is what a handle knows of the directory.
+type view struct {
+	changes uint64 // loaded before the directory was read (publish.pml BREAK_VIEW)
+	slab    *slab.Stack
+	tiers   []tier // of the stack, in the order of the search
+}
+
+// tier is a slab of the view with its directory entry.
+type tier struct {
+	entry table.Entry
+	slab  *slab.Slab
+}
+
+// tier returns the view's slab with that segment id.
+func (v *view) tier(segment uint64) (tier, bool) {
+	for _, t := range v.tiers {
+		if t.entry.SegmentID == segment {
+			return t, true
+		}
+	}
+	return tier{}, false
+}
+
+// How says how a handle heard of a change in the directory.
+type How int
+
+// Ways to hear of a change.
+const (
+	ByCall   How = iota + 1 // it was this handle's own, or Open
+	BySignal                // SIGUSR1, or the signal chosen
+	ByFutex                 // its doorbell
+	ByPoll                  // its own look, each tick
+	ByMiss                  // a lookup that was about to miss
+	ByWrite                 // a write, under the lock
+)
+
+// String returns the word for it.
+func (h How) String() string {
+	if names := []string{"call", "signal", "futex", "poll", "miss", "write"}; h >= 1 && int(h) <= len(names) {
+		return names[h-1]
+	}
+	return "unknown"
+}
+
 // refresh makes a view in place of old, which other goroutines may have replaced
 // already. The value of `changes` is loaded before the directory is read, so a
-// slab published later makes the view look stale (publish.pml BREAK_VIEW).
-func (c *Cache) refresh(old *view) error {
+// slab published later makes the view look stale (publish.pml BREAK_VIEW). A slab
+// that cannot be attached is no reason to fail: the view says so to what needs it.
+func (c *Cache) refresh(old *view, how How) error {
+	next, err := c.replace(old)
+	if next != nil && old != nil {
+		c.tellSlabs(old, next, how)
+	}
+	return err
+}
+
+// replace is refresh, and returns the new view, if there is one, to be told about
+// without the lock.
+func (c *Cache) replace(old *view) (next *view, err error) {
 	c.refreshing.Lock()
 	defer c.refreshing.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
 	if c.view.Load() != old {
-		return nil
+		return nil, nil
 	}
 	if err := c.table.Usable(); err != nil {
-		return err
+		return nil, err
 	}
-	next := &view{changes: c.table.Changes()}
-	entry, ok := c.primary()
-	switch {
-	case old == nil && !ok:
-		return fmt.Errorf("%w: domain %s has no primary slab", ErrNotFound, c.table.Name())
-	case old == nil:
-		s, err := c.open(entry)
-		if err != nil {
-			return err
+	next = &view{changes: c.table.Changes()}
+	entries := c.stackEntries()
+	if len(entries) == 0 {
+		if old == nil {
+			return nil, fmt.Errorf("%w: domain %s has no slab %q", ErrNotFound, c.table.Name(), c.slabName)
 		}
-		next.segment, next.slab = entry.SegmentID, s
-	case ok && old.segment == entry.SegmentID:
-		next.segment, next.slab = old.segment, old.slab
-	default:
-		return fmt.Errorf("%w: primary slab %016x was retired", ErrDestroyed, old.segment)
+		return nil, fmt.Errorf("%w: slab %q, %016x, was retired", ErrDestroyed, c.slabName, c.stack)
 	}
+	o := c.stackOptions
+	o.Changes, o.Seen = c.changesWord, next.changes
+	var tiers []slab.Tier
+	for i, e := range entries {
+		t, known := tier{}, false
+		if old != nil {
+			t, known = old.tier(e.SegmentID)
+		}
+		if !known {
+			if t.slab, err = c.open(e, next); err != nil {
+				err = fmt.Errorf("%w: slab %q, tier %d: %w", ErrUnattached, e.Name, e.Tier, err)
+				if i == 0 {
+					return nil, err
+				}
+				o.Missing = err
+				break
+			}
+		}
+		t.entry = e
+		next.tiers = append(next.tiers, t)
+		st := slab.Tier{Slab: t.slab}
+		if i > 0 {
+			st.State, st.Open = c.table.StateWord(e), e.OpenWord()
+		}
+		tiers = append(tiers, st)
+	}
+	next.slab = slab.NewStack(o, tiers...)
+	c.stack = entries[0].SegmentID
 	c.view.Store(next)
 	c.table.Acknowledge(next.changes)
-	return nil
+	if old != nil {
+		c.dismiss(old, next)
+	}
+	return next, nil
 }
 
-// primary returns the directory entry of the slab that is searched first.
-func (c *Cache) primary() (table.Entry, bool) {
-	for _, e := range c.table.Entries() {
-		if e.Kind == table.KindSlab && e.Tier == 0 && e.State.Published() {
-			return e, true
+// stackEntries returns the published entries of the stack, in the order of the
+// search; none if there is no tier 0, or another one than there was.
+func (c *Cache) stackEntries() (found []table.Entry) {
+	all := c.table.Entries()
+	stack := c.stack
+	for _, e := range all {
+		if stack == 0 && e.Kind == table.KindSlab && e.Tier == 0 && e.Name == c.slabName && e.State.Published() {
+			stack = e.SegmentID
 		}
 	}
-	return table.Entry{}, false
+	for _, e := range all {
+		if e.Kind == table.KindSlab && e.Stack == stack && e.State.Published() && stack != 0 {
+			found = append(found, e)
+		}
+	}
+	slices.SortFunc(found, func(a, b table.Entry) int {
+		return cmp.Or(cmp.Compare(a.Tier, b.Tier), cmp.Compare(a.SegmentID, b.SegmentID))
+	})
+	if len(found) == 0 || found[0].SegmentID != stack {
+		return nil
+	}
+	return found[:min(len(found), layout.MaxTiers)]
 }
 
-// open maps a published slab.
-func (c *Cache) open(e table.Entry) (*slab.Slab, error) {
+// open maps a published slab: tier 0, or the next one of the view that is being made.
+func (c *Cache) open(e table.Entry, v *view) (*slab.Slab, error) {
 	seg, err := c.table.Attach(e)
 	if err != nil {
 		return nil, err
 	}
-	s, err := slab.Open(seg, c.domain, c.identity(e.SegmentID))
+	var s *slab.Slab
+	if len(v.tiers) == 0 {
+		s, err = slab.Open(seg, c.domain, c.identity(e.SegmentID))
+	} else {
+		s, err = slab.OpenBelow(seg, v.tiers[0].slab, c.identity(e.SegmentID))
+	}
 	if err != nil {
 		c.table.Detach(e.SegmentID)
 		return nil, errors.Join(err, seg.Close())
 	}
 	return s, nil
+}
+
+// dismiss closes what the new view has no more. Writers with the old one may still
+// hold a column's lock, and wait for a stopped process: so this waits elsewhere
+// (close.pml). The caller holds refreshing.
+func (c *Cache) dismiss(old, next *view) {
+	for _, t := range old.tiers {
+		if _, stays := next.tier(t.entry.SegmentID); stays {
+			continue
+		}
+		c.past.add(t)
+		c.dismissed.Go(func() {
+			_ = t.slab.Close()
+			c.table.Detach(t.entry.SegmentID)
+		})
+	}
+}
+
+// tellSlabs tells OnEvent of the slabs that came and went between two views.
+func (c *Cache) tellSlabs(old, next *view, how How) {
+	for _, t := range next.tiers {
+		if _, known := old.tier(t.entry.SegmentID); !known {
+			c.tell(Event{Kind: EventSlabAdded, Slab: t.entry.Name, SlabID: t.entry.SegmentID, Tier: int(t.entry.Tier), How: how})
+		}
+	}
+	for _, t := range old.tiers {
+		if _, stays := next.tier(t.entry.SegmentID); !stays {
+			c.tell(Event{Kind: EventSlabGone, Slab: t.entry.Name, SlabID: t.entry.SegmentID, Tier: int(t.entry.Tier), How: how})
+		}
+	}
+	if err := next.slab.Missing; err != nil && old.slab.Missing == nil {
+		c.tell(Event{Kind: EventUnattached, Err: err, How: how})
+	}
+}
+
+// follow makes the view new if the directory has changed, when this handle was woken
+// or has looked by itself.
+func (c *Cache) follow(how How) {
+	if v := c.view.Load(); c.table.Changes() != v.changes {
+		_ = c.refresh(v, how) // whoever needs the view says why there is none
+	}
+}
+
+// current returns the view, after another try to make it whole if it is not.
+func (c *Cache) current() *view {
+	v := c.view.Load()
+	if v.slab.Missing != nil && c.refresh(v, ByPoll) == nil {
+		v = c.view.Load()
+	}
+	return v
+}
+
+// writing returns the view for an operation that finds out under the lock whether it
+// is stale; then again replaces it.
+func (c *Cache) writing() *view {
+	c.pulse.beat()
+	return c.current()
+}
+
+// again reports whether an operation has to be done once more, its view having been
+// stale, and replaces that. It ends with ctx, and with the reason why there is no
+// newer view.
+func (c *Cache) again(ctx context.Context, v **view, err *error) bool {
+	if *err == nil || !errors.Is(*err, slab.ErrStale) {
+		return false
+	}
+	if e := ctx.Err(); e != nil {
+		*err = fmt.Errorf("%w: the directory keeps changing: %w", ErrBusy, e)
+		return false
+	}
+	*err = c.refresh(*v, ByWrite)
+	*v = c.view.Load()
+	return *err == nil
+}
+
+// update runs op on the view, and again on a newer one as often as it has to.
+func (c *Cache) update(ctx context.Context, op func(v *view) error) error {
+	for v := c.writing(); ; {
+		if err := op(v); !c.again(ctx, &v, &err) {
+			return err
+		}
+	}
 }
 
 // stale reports whether the directory has changed since the view was made, and
@@ -118,15 +304,16 @@ func (c *Cache) open(e table.Entry) (*slab.Slab, error) {
 // Looks counts, so that peers who change the directory without end cannot hold
 // a lookup: past the bound it is ErrBusy.
 func (c *Cache) stale(v **view, looks *int, err *error) bool {
-	if c.table.Changes() == (*v).changes {
+	switch {
+	case errors.Is(*err, slab.ErrStale): // a slab was retired under the lookup
+	case *err != nil || c.table.Changes() == (*v).changes:
 		return false
 	}
 	if *looks++; *looks > mostLooks {
 		*err = fmt.Errorf("%w: the directory keeps changing", ErrBusy)
 		return false
 	}
-	before := *v
-	if *err = c.refresh(before); *err != nil {
+	if *err = c.refresh(*v, ByMiss); *err != nil {
 		return false
 	}
 	*v = c.view.Load()
@@ -136,6 +323,7 @@ func (c *Cache) stale(v **view, looks *int, err *error) bool {
 // missed is stale, and sees to it that each of n misses counts once in the end,
 // however often it is looked up. Counted says that the slab has counted them.
 func (c *Cache) missed(v **view, looks *int, err *error, n int, counted bool) (again bool) {
+	counted = counted && *err == nil
 	again = c.stale(v, looks, err)
 	switch final := !again && *err == nil; {
 	case final && !counted:
@@ -149,10 +337,23 @@ func (c *Cache) missed(v **view, looks *int, err *error, n int, counted bool) (a
 // mostLooks bounds how often a miss is looked up again.
 const mostLooks = 16
 
+// read runs look on the view, and again on a newer one if a slab was retired under it.
+// A miss is not looked up again: it is for those whose next step, under the lock, is
+// going to find out.
+func (c *Cache) read(look func(st *slab.Stack) error) error {
+	v := c.view.Load()
+	for looks := 0; ; {
+		err := look(v.slab)
+		if !errors.Is(err, slab.ErrStale) || !c.stale(&v, &looks, &err) {
+			return err
+		}
+	}
+}
+
 // fresh returns a view that was up to date during the call.
 func (c *Cache) fresh() (*view, error) {
 	c.pulse.beat()
-	v := c.view.Load()
+	v := c.current()
 	var err error
 	looks := 0
 	c.stale(&v, &looks, &err)

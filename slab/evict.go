@@ -171,9 +171,13 @@ func (st *Stack) sift(ctx context.Context, v sieve, limit int, do func(*column, 
 	return count, nil
 }
 
-// moves counts the records that ever came to a tier from another one.
+// moves counts the records that ever came to a tier from another one. It is ErrStale
+// if they may have come to one that the stack does not know.
 func (st *Stack) moves() (n uint64, err error) {
 	defer st.leave(shm.Guard(), &err)
+	if st.stale() {
+		return 0, ErrStale
+	}
 	for i := range st.columns {
 		n += st.columns[i].moves()
 	}

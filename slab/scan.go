@@ -23,11 +23,23 @@ type Record struct {
 // ones too. It stops when yield returns false. It takes a lock only for buckets
 // that keep changing, waiting until ctx ends. Recency is not touched.
 func (st *Stack) Scan(ctx context.Context, yield func(Record) bool) error {
-	for i := range st.columns {
-		col := &st.columns[i]
-		for bucket := range col.top.buckets {
+	return st.ScanFrom(ctx, &Position{}, yield)
+}
+
+// Position is how far a scan has come. The zero value is its beginning.
+type Position struct {
+	column int
+	bucket uint64
+}
+
+// ScanFrom is Scan from a position on, which it moves: with ErrStale the scan goes on
+// there in a newer stack.
+func (st *Stack) ScanFrom(ctx context.Context, at *Position, yield func(Record) bool) error {
+	for ; at.column < len(st.columns); at.column, at.bucket = at.column+1, 0 {
+		col := &st.columns[at.column]
+		for ; at.bucket < col.top.buckets; at.bucket++ {
 			var page scanPage
-			if err := col.scan(ctx, bucket, &page); err != nil {
+			if err := col.scan(ctx, at.bucket, &page); err != nil {
 				return err
 			}
 			for _, r := range page.records {
@@ -88,7 +100,10 @@ func (col *column) tryScan(bucket uint64, page *scanPage) (done bool, err error)
 			}
 		}
 	}
-	return col.top.head.Epoch.Load() == epoch, nil
+	if col.stack.stale() { // what it had may have moved to where it did not look
+		return false, ErrStale
+	}
+	return col.top.head.Epoch.Load() == epoch, col.stack.Missing
 }
 
 // firstHash returns the lowest value of a hash's lower half that falls into a bucket.

@@ -110,23 +110,30 @@ func (st *Stack) usable() error {
 }
 
 // leave, deferred in every operation, undoes shm.Guard and turns a fault into an
-// error: ErrClosed if the handle was closed meanwhile, ErrStale if a tier was that
-// has been retired.
+// error: ErrClosed if the handle was closed meanwhile, ErrStale if it may be that a
+// tier was retired.
 func (st *Stack) leave(guard bool, err *error) {
 	st.top.seg.Unguard(guard)
 	if r := recover(); r != nil {
 		*err = st.top.seg.Recovered(r)
-		for i := range st.tiers {
-			switch {
-			case !errors.Is(*err, ErrFault) || !st.tiers[i].closed.Load():
-			case i == 0:
-				*err = ErrClosed
-			default:
-				*err = ErrStale
-			}
+		switch {
+		case !errors.Is(*err, ErrFault):
+		case st.top.closed.Load():
+			*err = ErrClosed
+		case len(st.tiers) > 1 && st.superseded():
+			*err = ErrStale
 		}
 	}
 	runtime.KeepAlive(st) // and with it the tiers' mappings
+}
+
+// superseded is stale for who has met a fault, as a slab was retired under it: its
+// pages are given back, and where the file system is full there are none to read
+// zeros from.
+func (st *Stack) superseded() (yes bool) {
+	var err error
+	defer st.top.seg.Catch(shm.Guard(), &err)
+	return st.stale()
 }
 
 // columnOf returns the column that the hash belongs to.

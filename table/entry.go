@@ -189,3 +189,7 @@ func segmentFile(kind uint32, id uint64) string {
 	}
 	return fmt.Sprintf("%s-%016x", prefix, id)
 }
+
+// OpenWord is what StateWord says, the number of drains aside, while the segment
+// takes records.
+func (e Entry) OpenWord() uint64 { return packed(e.Generation, layout.EntryOpen) }

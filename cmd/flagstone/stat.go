@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/table"
 )
 
@@ -60,18 +61,19 @@ type repairsJSON struct {
 
 // countersJSON are flagstone.Counters.
 type countersJSON struct {
-	Hits       uint64 `json:"hits"`
-	Misses     uint64 `json:"misses"`
-	Sets       uint64 `json:"sets"`
-	Deletes    uint64 `json:"deletes"`
-	LockWaits  uint64 `json:"lock_waits"`
-	Steals     uint64 `json:"steals"`
-	Rebuilds   uint64 `json:"rebuilds"`
-	Loads      uint64 `json:"loads"`
-	LoadErrors uint64 `json:"load_errors"`
-	LoadWaits  uint64 `json:"load_waits"`
-	Stale      uint64 `json:"stale"`
-	Refused    uint64 `json:"refused"`
+	Hits       uint64                      `json:"hits"`
+	Misses     uint64                      `json:"misses"`
+	Sets       uint64                      `json:"sets"`
+	Deletes    uint64                      `json:"deletes"`
+	LockWaits  uint64                      `json:"lock_waits"`
+	Steals     uint64                      `json:"steals"`
+	Rebuilds   uint64                      `json:"rebuilds"`
+	Loads      uint64                      `json:"loads"`
+	LoadErrors uint64                      `json:"load_errors"`
+	LoadWaits  uint64                      `json:"load_waits"`
+	Stale      uint64                      `json:"stale"`
+	Refused    uint64                      `json:"refused"`
+	TierHits   [layout.TierCounters]uint64 `json:"tier_hits"`
 }
 
 type processJSON struct {
