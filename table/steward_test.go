@@ -78,6 +78,9 @@ func TestLead_TwoHandles_OneLeads(t *testing.T) {
 		t.Fatal("resigned without telling")
 	}
 	led(t, dir, nil, a, b)
+	if word := b.stewardWord().Load(); word != 0 {
+		t.Fatalf("the word is %#x after it resigned", word)
+	}
 	lead(t, b, true)
 	lead(t, a, false)
 	led(t, dir, b, a, b)
