@@ -30,6 +30,15 @@ var (
 	// operation tries again.
 	ErrUnattached = errors.New("slab cannot be attached")
 
+	// ErrRetired says that a slab is gone from the directory.
+	ErrRetired = table.ErrRetired
+	// ErrState says that a slab is no longer in the state that a step needs: another
+	// process has opened it again, or drained it anew.
+	ErrState = table.ErrState
+	// ErrTooLarge says that the limits of the slab that a record was to be moved to
+	// are smaller. The record stays where it is.
+	ErrTooLarge = slab.ErrTooLarge
+
 	// ErrBusy says that a wait ended with its context while a live process held
 	// what was waited for, also where the context had ended before, or that a lookup
 	// gave up within its bound. Of a wait it wraps the context's error.

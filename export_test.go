@@ -9,11 +9,13 @@ import (
 
 // Scopes calls do for each record in a namespace, with the namespace's id.
 func (c *Cache) Scopes(ctx context.Context, do func(scope uint64)) error {
-	return c.view.Load().slab.Scan(ctx, func(r slab.Record) bool {
-		if r.Scope != 0 {
-			do(r.Scope)
-		}
-		return true
+	return c.update(ctx, func(v *view) error {
+		return v.slab.Scan(ctx, func(r slab.Record) bool {
+			if r.Scope != 0 {
+				do(r.Scope)
+			}
+			return true
+		})
 	})
 }
 

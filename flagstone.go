@@ -106,6 +106,15 @@ type Options struct {
 	// Regions is how many handles may be open at a time, 1 to 4,096. Default: 256.
 	Regions int
 
+	// ReadTiers is how many slabs this handle's lookups look into: what is only in
+	// those below is a miss to it. Its writes know of all. 0 is all.
+	ReadTiers int
+	// Search is how lookups go about several slabs. Default: Interleaved.
+	Search Search
+	// NoPromotion leaves what a lookup finds below the first slab where it is, instead
+	// of moving it up if the lock is free.
+	NoPromotion bool
+
 	// LoadTimeout is for how long a load of this handle keeps others waiting; then
 	// its context ends and one of them tries itself. Default: 30 s. Raise it if loads
 	// take longer.
@@ -122,6 +131,21 @@ type Options struct {
 	// Clock replaces the system's clocks, for tests.
 	Clock table.Clock
 }
+
+// Search is how lookups go about a cache of several slabs. Their answers are the
+// same; what differs is when the memory of the lower slabs is asked for.
+type Search = slab.Search
+
+const (
+	// Interleaved asks for the first cache line of the key in all slabs before it waits
+	// for any. The default.
+	Interleaved = slab.Interleaved
+	// InOrder asks for a slab's memory when those above have turned out not to have the
+	// key.
+	InOrder = slab.InOrder
+	// Parallel has goroutines of its own ask for the memory of the slabs below.
+	Parallel = slab.Parallel
+)
 
 // Defaults of Options.
 const (
@@ -199,9 +223,15 @@ func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	}
 	c.scope.cache, c.slabName, c.domain.Notify = c, primary, c.notify
 	c.onEvent, c.loadTimeout = o.OnEvent, orDefault(o.LoadTimeout, DefaultLoadTimeout)
+	c.stackOptions = slab.StackOptions{Reads: o.ReadTiers, Search: o.Search, Promote: !o.NoPromotion && !o.ReadOnly}
+	if o.Search == Parallel {
+		const workers = 4
+		c.stackOptions.Workers = slab.NewWorkers(workers)
+	}
 	c.close = sync.OnceValue(c.shut)
 	c.table.Tick()
 	if err := c.attach(ctx, geometry, o.MustExist); err != nil {
+		c.stopWorkers()
 		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), c.table.Close())
 	}
 	c.differences = o.differences(geometry, c.view.Load().tiers[0].slab.Geometry(), c.table.Geometry().Regions)
@@ -216,6 +246,9 @@ func (o Options) check() error {
 	}
 	if o.LoadTimeout < 0 {
 		return fmt.Errorf("%w: LoadTimeout %v", ErrOptions, o.LoadTimeout)
+	}
+	if o.ReadTiers < 0 || o.Search > Parallel {
+		return fmt.Errorf("%w: ReadTiers %d, Search %d", ErrOptions, o.ReadTiers, o.Search)
 	}
 	return nil
 }
@@ -287,7 +320,14 @@ func (c *Cache) shut() error {
 	c.publishCounters() // which the host then folds into the totals
 	err := c.closeSlabs()
 	c.dismissed.Wait()
+	c.stopWorkers()
 	return errors.Join(err, c.table.Close())
+}
+
+func (c *Cache) stopWorkers() {
+	if w := c.stackOptions.Workers; w != nil {
+		w.Close()
+	}
 }
 
 // closeSlabs closes the slabs of the view, which is the last one.

@@ -171,9 +171,10 @@ func TestStats_SeveralProcesses_EachAndSummed(t *testing.T) {
 		}
 		c.expect("true value", "get", key)
 		c.expect("false ", "get", "none")
-		did[c.region] = flagstone.Counters{Sets: uint64(i + 1), Hits: 1, Misses: 1}
+		did[c.region] = flagstone.Counters{Sets: uint64(i + 1), Hits: 1, Misses: 1, TierHits: [8]uint64{1}}
 		want.Sets += uint64(i + 1)
 		want.Hits++
+		want.TierHits[0]++
 		want.Misses++
 	}
 	agree := func(st flagstone.Stats) bool {
@@ -192,7 +193,8 @@ func TestStats_SeveralProcesses_EachAndSummed(t *testing.T) {
 	eventually(t, "all have published", func() bool { return agree(mustStats(t, cache)) })
 	mustGet(t, cache, "key0", "value")
 	want.Hits++
-	if st := mustStats(t, cache); !agree(st) || st.Own != (flagstone.Counters{Hits: 1}) {
+	want.TierHits[0]++
+	if st := mustStats(t, cache); !agree(st) || st.Own != (flagstone.Counters{Hits: 1, TierHits: [8]uint64{1}}) {
 		t.Errorf("%+v", st)
 	}
 }

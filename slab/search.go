@@ -51,29 +51,34 @@ type seek struct {
 // Workers are goroutines that ask for memory on behalf of others.
 type Workers struct {
 	work chan seek
+	stop chan struct{}
 	done sync.WaitGroup
 }
 
-// NewWorkers starts n workers, to be stopped with Close when no stack uses them any
-// more.
+// NewWorkers starts n workers, to be stopped with Close.
 func NewWorkers(n int) *Workers {
-	w := &Workers{work: make(chan seek, n)}
+	w := &Workers{work: make(chan seek, n), stop: make(chan struct{})}
 	for range n {
 		w.done.Go(w.run)
 	}
 	return w
 }
 
-// Close stops them.
+// Close stops them. Stacks that still have them find all busy.
 func (w *Workers) Close() {
-	close(w.work)
+	close(w.stop)
 	w.done.Wait()
 }
 
 func (w *Workers) run() {
 	debug.SetPanicOnFault(true)
-	for s := range w.work {
-		s.ask()
+	for {
+		select {
+		case s := <-w.work:
+			s.ask()
+		case <-w.stop:
+			return
+		}
 	}
 }
 

@@ -1,0 +1,145 @@
+package flagstone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/slab"
+	"github.com/flagstone-shm/flagstone/table"
+)
+
+// Shape is how a slab is to be made. What is zero is as in Options; for a slab that
+// Grow adds as in the cache's first one.
+type Shape struct {
+	Size             uint64 // bytes of the file at most
+	Entries          uint64 // instead of Size: records of one cell that fit before the first leaves
+	CellSize         int
+	MaxKey, MaxValue int
+	Shards           int // Grow: there is no choice
+	OnFull           Policy
+	Precision        time.Duration
+	Order            Order
+}
+
+func (s Shape) slab() slab.Options {
+	return slab.Options{
+		Size: s.Size, Entries: s.Entries, CellSize: s.CellSize, MaxKey: s.MaxKey,
+		MaxValue: s.MaxValue, Shards: s.Shards, OnFull: s.OnFull, Order: s.Order,
+		StampMillis: int(orDefault(s.Precision, DefaultPrecision)/time.Millisecond) - 1,
+	}
+}
+
+// below returns the shape with what is zero as in tier 0.
+func (s Shape) below(g slab.Geometry) (Shape, error) {
+	if s.Shards != 0 && s.Shards != int(g.Shards) {
+		return s, fmt.Errorf("%w: %d shards, tier 0 has %d", ErrOptions, s.Shards, g.Shards)
+	}
+	s.Shards = int(g.Shards)
+	if s.Size == 0 && s.Entries == 0 {
+		s.Size = g.FileSize()
+	}
+	if s.CellSize == 0 {
+		s.CellSize = int(g.CellSize)
+	}
+	if s.MaxKey == 0 {
+		s.MaxKey = int(g.MaxKey)
+	}
+	if s.MaxValue == 0 {
+		s.MaxValue = int(g.MaxValue)
+	}
+	if s.Precision == 0 {
+		s.Precision = millis(uint64(g.StampMillis) + 1)
+	}
+	if s.Order == 0 {
+		s.Order = g.Order
+	}
+	return s, nil
+}
+
+// Grow adds a slab below the others. Records that the ones above have no room for go
+// there instead of out, and so do those that are moved. All processes attach it when
+// they are woken, or at the latest when a miss or a write needs it. It returns
+// ErrNoSpace, with nothing made, if the file system has no room, table.ErrNoEntry if
+// the directory is full, ErrOptions for a shape that cannot be, or if there are
+// layout.MaxTiers, ErrUnsupported in a Private cache. It waits for other growers, and
+// for first openers, until ctx ends (ErrBusy). If this process dies inside, nothing
+// is left.
+func (c *Cache) Grow(ctx context.Context, name string, shape Shape) (*Slab, error) {
+	if c.control == nil {
+		return nil, fmt.Errorf("grow: %w", c.alone())
+	}
+	var e table.Entry
+	err := c.control.Exclusive(ctx, func() error {
+		v, err := c.fresh() // a tier that another grower has just added
+		if err != nil {
+			return err
+		}
+		if v.slab.Missing != nil {
+			return v.slab.Missing
+		}
+		last := v.tiers[len(v.tiers)-1].entry
+		if len(v.tiers) == layout.MaxTiers {
+			return fmt.Errorf("%w: there are %d tiers", ErrOptions, len(v.tiers))
+		}
+		if shape, err = shape.below(v.tiers[0].slab.Geometry()); err != nil {
+			return err
+		}
+		g, err := slab.Plan(shape.slab())
+		if err != nil {
+			return err
+		}
+		e, err = c.create(name, v.tiers[0].entry.SegmentID, last.Tier+1, g)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("grow %s: %w", c.table.Name(), err)
+	}
+	c.follow(ByCall)
+	return &Slab{scope{cache: c}, e}, nil
+}
+
+// alone says why a cache has no directory to change.
+func (c *Cache) alone() error {
+	if c.domain.ReadOnly {
+		return ErrReadOnly
+	}
+	return fmt.Errorf("a Private cache: %w", ErrUnsupported)
+}
+
+// drain empties a tier below the first and retires it. What no other tier has room for
+// goes if it was last used before giveUp, domain time in milliseconds; if younger ones
+// remain the slab is opened again, and the error is ErrFull or ErrTooLarge. On other
+// errors it stays draining, for anybody to go on with.
+func (c *Cache) drain(ctx context.Context, e table.Entry, giveUp uint64) (moved int, err error) {
+	drain, err := c.control.Drain(e)
+	if err != nil {
+		return 0, err
+	}
+	c.follow(ByCall)
+	empty := false
+	err = c.update(ctx, func(v *view) error {
+		t, ok := v.tier(e.SegmentID)
+		if !ok {
+			return fmt.Errorf("slab %q: %w", e.Name, ErrRetired)
+		}
+		var n int
+		n, empty, err = v.slab.Empty(ctx, t.slab, giveUp)
+		moved += n
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrFull), errors.Is(err, ErrTooLarge):
+		_, undone := c.control.Reopen(drain)
+		return moved, errors.Join(err, undone)
+	case err != nil:
+		return moved, err
+	case !empty: // somebody has opened it meanwhile
+		return moved, fmt.Errorf("slab %q takes records again: %w", e.Name, ErrState)
+	}
+	err = c.control.Retire(drain)
+	c.follow(ByCall)
+	return moved, err
+}
