@@ -24,6 +24,7 @@ type host interface {
 	Entries() []table.Entry
 	Attach(table.Entry) (*shm.Segment, error)
 	Detach(segment uint64)
+	Retired(table.Entry) bool
 	StateWord(table.Entry) *atomic.Uint64
 
 	// The clocks, as new as the last Tick.

@@ -146,12 +146,17 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 			t, known = old.tier(e.SegmentID)
 		}
 		if !known {
-			if t.slab, err = c.open(e, next); err != nil {
-				err = fmt.Errorf("%w: slab %q, tier %d: %w", ErrUnattached, e.Name, e.Tier, err)
-				if i == 0 {
-					return nil, err
-				}
-				o.Missing = err
+			t.slab, err = c.open(e, next)
+			switch {
+			case err == nil:
+			case i == 0:
+				return nil, err
+			case c.table.Retired(e): // meanwhile: then it is empty
+				continue
+			default:
+				o.Missing = fmt.Errorf("%w: slab %q, tier %d: %w", ErrUnattached, e.Name, e.Tier, err)
+			}
+			if err != nil {
 				break
 			}
 		}
@@ -306,7 +311,7 @@ func (c *Cache) update(ctx context.Context, op func(v *view) error) error {
 func (c *Cache) stale(v **view, looks *int, err *error) bool {
 	switch {
 	case errors.Is(*err, slab.ErrStale): // a slab was retired under the lookup
-	case *err != nil || c.table.Changes() == (*v).changes:
+	case *err != nil && !errors.Is(*err, ErrUnattached), c.table.Changes() == (*v).changes:
 		return false
 	}
 	if *looks++; *looks > mostLooks {
