@@ -95,6 +95,68 @@ plan() {
   fail overflow "BREAK_MIDDLE" missed
   fail overflow "BREAK_MOVE" missed
   fail overflow "BREAK_LINK_LAST" missed
+
+  pass tiers "DEATHS=0"
+  pass tiers "READS=1"
+  pass tiers "OPS=2"
+  pass tiers "TIERS=3 OPS=2"
+  pass tiers "KEEP_BOTH OPS=2"
+  pass tiers "ONEPASS OPS=2"
+  pass tiers "LAX OPS=2"
+  fail tiers "BREAK_COUNT" missed
+  fail tiers "BREAK_COUNT_LATE" missed
+  fail tiers "BREAK_COUNT_UP NO_SETS" missed
+  fail tiers "BREAK_ORDER" missed
+  fail tiers "BREAK_MOVE" lost
+  fail tiers "BREAK_PUBLISH_FIRST" lost
+  fail tiers "BREAK_BELOW TIERS=3 READS=1" old_value
+  fail tiers "BREAK_EXPIRED" expired_fell_through
+  fail tiers "BREAK_EXPIRED_DROP" expired_fell_through
+  fail tiers "BREAK_REBUILD" missed
+  fail tiers "BREAK_VERSION" expired_fell_through
+  fail tiers "BREAK_LOWEST" lost
+  fail tiers "BREAK_DEDUP TIERS=3 OPS=2" expired_fell_through
+  fail tiers "BREAK_DELETE_ORDER KEEP_BOTH" expired_fell_through
+  fail tiers "BREAK_HIT ONEPASS" expired_fell_through
+
+  pass comeback ""
+  pass comeback "FRESH"
+  fail comeback "BREAK_HIT" foreign
+  fail comeback "BREAK_COUNT" foreign
+
+  pass drain ""
+  pass drain "QUIET DRAINS=1 NEXT"
+  pass drain "READER NEXT"
+  pass drain "DELETE READER"
+  pass drain "DEATHS=1 DRAINS=1"
+  fail drain "BREAK_STATE" not_empty
+  fail drain "BREAK_PASS" not_empty
+  fail drain "BREAK_LOCK" lost
+  fail drain "BREAK_DRAINS" not_empty
+  fail drain "BREAK_VIEW_WRITER DELETE READER" deleted_came_back
+  fail drain "BREAK_REPAIR DEATHS=1 STEWARDS=1" unrepaired
+  fail drain "BREAK_MISS READER" missed
+  fail drain "BREAK_GENERATION NEXT" wrong_slab
+  fail drain "BREAK_RETIRE NEXT" wrong_slab
+  fail drain "BREAK_NAME NEXT" wrong_slab
+
+  pass close ""
+  pass close "READER"
+  pass close "VIEW_LAST"
+  fail close "BREAK_TURN" fault
+  fail close "BREAK_COMPARE" fault
+  fail close "BREAK_SAME" fault
+  fail close "BREAK_MISS READER" missed
+
+  pass steward ""
+  pass steward "HAND"
+  fail steward "BREAK_LOOK" twin
+  fail steward "BREAK_EXCLUSIVE HAND" twin
+  fail steward "BREAK_UNDO" leaked
+  fail steward "BREAK_OPEN" leaked
+  fail steward "BREAK_DRAIN" leaked
+  fail steward "BREAK_UNLINK" leaked
+  fail steward "BREAK_LEASE" kept_waiting
 }
 
 die() { echo "run.sh: $2" >&2; exit "$1"; }
