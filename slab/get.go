@@ -170,14 +170,14 @@ func (st *Stack) lookup(dst []byte, k *Key, l *look) (value []byte, ok bool, err
 	return value, found == hit && err == nil, err
 }
 
-// read is the lookup without a lock: tier by tier. What it found, a miss above all,
-// counts only if nothing was rebuilt meanwhile, and a miss only if nothing was
-// removed below tier 0 either, where it may have been before it went up. PROTOCOL.md,
-// "Lookup"; models tiers.pml and rebuild.pml.
+// read is the lookup without a lock: tier by tier. What it found, or did not find,
+// counts only if meanwhile nothing was rebuilt, moved, or removed below tier 0:
+// the record may have gone up past the reader, or moved away and back into its cell,
+// version and all. PROTOCOL.md, "Lookup"; models rebuild.pml, tiers.pml, comeback.pml.
 func (col *column) read(dst []byte, k *Key, l *look) ([]byte, verdict) {
 	epoch := &col.top.head.Epoch
 	for l.tries = patience; l.tries >= 0; l.tries-- {
-		before := epoch.Load() // pairs with rebuild, which makes it odd first and even last, and with release
+		before := epoch.Load() // pairs with rebuild, which makes it odd first and even last, with moves, and with release
 		if before&layout.EpochRebuilding == 0 {
 			out, found := dst, miss
 			for _, sh := range col.tiers[:col.stack.Reads] {
@@ -185,11 +185,10 @@ func (col *column) read(dst []byte, k *Key, l *look) ([]byte, verdict) {
 					break
 				}
 			}
-			moved := before ^ epoch.Load()
 			switch {
 			case found == unsure:
-			case found == miss && moved != 0: // rebuild.pml BREAK_EPOCH_MISS, tiers.pml BREAK_COUNT
-			case moved&layout.EpochRebuildMask != 0: // rebuild.pml BREAK_EPOCH_HIT
+			// rebuild.pml BREAK_EPOCH_MISS and BREAK_EPOCH_HIT, tiers.pml BREAK_COUNT, comeback.pml BREAK_HIT.
+			case epoch.Load() != before:
 			case found == hit && !col.accept(k, l):
 				return dst, miss
 			default:

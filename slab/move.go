@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/lru"
 )
 
@@ -61,6 +62,9 @@ func (col *column) moveKeeping(from spot, hash uint64, tier int, keep spot) erro
 	if err := col.makeRoom(tier, g.cellsFor(keyLen+valueLen), keep); err != nil {
 		return err
 	}
+	// Before the copy can be seen: a reader may have found the record in the cell that
+	// it now comes back to (comeback.pml BREAK_COUNT).
+	to.lead.Epoch.Add(layout.EpochRemoval) // pairs with the loads in read
 	if err := from.copyTo(to, hash); err != nil {
 		return err
 	}
