@@ -170,10 +170,11 @@ func (st *Stack) lookup(dst []byte, k *Key, l *look) (value []byte, ok bool, err
 	return value, found == hit && err == nil, err
 }
 
-// read is the lookup without a lock: tier by tier. What it found, a miss above all,
-// counts only if nothing was rebuilt meanwhile, and a miss only if nothing was
-// removed below tier 0 either, where it may have been before it went up. PROTOCOL.md,
-// "Lookup"; models tiers.pml and rebuild.pml.
+// read is the lookup without a lock: tier by tier. What it found counts only if
+// nothing was rebuilt, moved, or removed below tier 0 meanwhile: what was missed may
+// have gone up, and what was hit have gone and come back, to the same cells with the
+// same version, others having been in them. PROTOCOL.md, "Lookup"; models tiers.pml
+// and rebuild.pml.
 func (col *column) read(dst []byte, k *Key, l *look) ([]byte, verdict) {
 	epoch := &col.top.head.Epoch
 	for l.tries = patience; l.tries >= 0; l.tries-- {
@@ -185,11 +186,10 @@ func (col *column) read(dst []byte, k *Key, l *look) ([]byte, verdict) {
 					break
 				}
 			}
-			moved := before ^ epoch.Load()
+			moved := epoch.Load() != before
 			switch {
 			case found == unsure:
-			case found == miss && moved != 0: // rebuild.pml BREAK_EPOCH_MISS, tiers.pml BREAK_COUNT
-			case moved&layout.EpochRebuildMask != 0: // rebuild.pml BREAK_EPOCH_HIT
+			case moved: // rebuild.pml BREAK_EPOCH_MISS, BREAK_EPOCH_HIT, tiers.pml BREAK_COUNT
 			case found == hit && !col.accept(k, l):
 				return dst, miss
 			default:
@@ -214,10 +214,8 @@ func (col *column) accept(k *Key, l *look) bool {
 	c := sh.cell(l.cell)
 	lru.Touch(c, l.seen, sh.now.Load(), sh.grain, sh.raise)
 	switch {
-	case sh != col.top:
-		if col.stack.Promote {
-			col.promote(k, l)
-		}
+	case sh != col.top && col.stack.Promote:
+		col.promote(k, l)
 	case lru.Due(l.seen, sh.head.Turn.Load()):
 		col.try(func() error {
 			if c.Version.Load() != l.version {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/lru"
 )
 
@@ -64,6 +65,11 @@ func (col *column) moveKeeping(from spot, hash uint64, tier int, keep spot) erro
 	if err := from.copyTo(to, hash); err != nil {
 		return err
 	}
+	if from.sh == col.top { // release counts the others
+		// The record may come back to the same cells with the same version: a reader
+		// that was held up in them meanwhile sees it by this only.
+		from.sh.head.Epoch.Add(layout.EpochRemoval) // pairs with the loads in read
+	}
 	from.sh.head.MovedOut.Add(1)
 	to.head.MovedIn.Add(1)
 	return from.release(hash)
@@ -72,7 +78,10 @@ func (col *column) moveKeeping(from spot, hash uint64, tier int, keep spot) erro
 // copyTo stores the record in another tier, for which there is room.
 func (s spot) copyTo(to *shard, hash uint64) error {
 	c := s.header()
-	keyLen, valueLen, _, _ := s.sh.lengths(c)
+	keyLen, valueLen, _, ok := s.sh.lengths(c)
+	if !ok { // they were all right before room was made
+		return s.sh.brokenf("lengths of cell %d", s.cell)
+	}
 	version := c.Version.Load()
 	both, ok := s.sh.appendBytes(to.scratch[:0], s.cell, version, 0, keyLen+valueLen)
 	if !ok {

@@ -23,11 +23,27 @@ type Record struct {
 // ones too. It stops when yield returns false. It takes a lock only for buckets
 // that keep changing, waiting until ctx ends. Recency is not touched.
 func (st *Stack) Scan(ctx context.Context, yield func(Record) bool) error {
-	for i := range st.columns {
-		col := &st.columns[i]
-		for bucket := range col.top.buckets {
+	return st.ScanFrom(ctx, new(Position), yield)
+}
+
+// Position is where a scan stands: a bucket of tier 0. The zero value is the start.
+type Position struct {
+	column int
+	bucket uint64
+}
+
+// ScanFrom is Scan from a position on, which it moves past what it has yielded: when
+// the stack has become stale, ErrStale, the scan goes on with the next one.
+func (st *Stack) ScanFrom(ctx context.Context, at *Position, yield func(Record) bool) error {
+	for ; at.column < len(st.columns); *at = (Position{column: at.column + 1}) {
+		col := &st.columns[at.column]
+		for ; at.bucket < col.top.buckets; at.bucket++ {
 			var page scanPage
-			if err := col.scan(ctx, bucket, &page); err != nil {
+			err := col.scan(ctx, at.bucket, &page)
+			if err == nil {
+				err = st.complete()
+			}
+			if err != nil {
 				return err
 			}
 			for _, r := range page.records {
