@@ -31,7 +31,7 @@ func (col *column) check() (problems []string) {
 		c := checker{shard: sh, tier: tier, live: map[uint32]survivor{}, used: make([]bool, sh.slab.geo.Cells+1)}
 		c.check()
 		for _, r := range c.live {
-			key := string(append([]byte{byte(r.flags)}, r.key...))
+			key := fmt.Sprintf("%d %s", r.flags, r.key)
 			if above, twice := tiers[key]; twice && len(col.tiers) > 1 {
 				c.report("key %q is in tier %d too", r.key, above)
 			}
@@ -139,7 +139,7 @@ func (c *checker) checkIndex() {
 		if named[n] != 1 {
 			c.report("cell %d: %d slots name it", n, named[n])
 		}
-		id := fmt.Sprint(r.flags) + string(r.key)
+		id := fmt.Sprintf("%d %s", r.flags, r.key)
 		if other := keys[id]; other != 0 {
 			c.report("cells %d and %d hold the same key", n, other)
 		}

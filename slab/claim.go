@@ -135,6 +135,12 @@ func (st *Stack) Claim(ctx context.Context, dst []byte, k Key, deadline uint64) 
 		}
 		mine.Version, err = col.write(&ck, &it, f.claim)
 		if errors.Is(err, ErrFull) && f.record.cell != 0 { // there is room where the expired value stands
+			if f, err = col.find(&k); err != nil { // what went down meanwhile
+				return err
+			}
+			if err = f.endClaim(&k); err != nil { // it may be below, and must not come to light later
+				return err
+			}
 			mine.Version, err = col.write(&ck, &it, f.record)
 		}
 		won = err == nil

@@ -635,7 +635,7 @@ func TestClaim_HostileValue_AtWorstNoClaim(t *testing.T) {
 
 // claimEverything does each operation on claims once and returns what damage does
 // not excuse.
-func claimEverything(ctx context.Context, s *Slab, random *rand.Rand) error {
+func claimEverything(ctx context.Context, s *Stack, random *rand.Rand) error {
 	k := s.Key(key16(random.Uint64N(60)))
 	_, err1 := s.ClaimOf(k)
 	_, _, won, c, err2 := s.Claim(ctx, nil, k, random.Uint64())

@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 		if os.Getenv(readerVariable) != "" {
 			role = readStopped
 		}
+		if os.Getenv(tiersVariable) != "" {
+			role = mover
+		}
 		if err := role(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

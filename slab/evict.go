@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 
@@ -50,10 +51,25 @@ func (st *Stack) EvictNear(ctx context.Context, k Key, cutoff uint64, limit int)
 
 // EvictTag removes up to limit records with the tag, those unused for longest
 // first, and returns their hashes in that order. Without limit, math.MaxInt, none
-// that was there before the call is left. It locks as Evict does.
+// that was there before the call is left; what is set meanwhile stays. It locks as
+// Evict does. It is ErrBusy if records keep moving between tiers.
 func (st *Stack) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, error) {
-	pairs, err := st.evict(ctx, sieve{cutoff: math.MaxUint64, byTag: true, tag: tag}, limit, false)
+	newest, err := st.newest()
+	if err != nil {
+		return nil, err
+	}
+	pairs, err := st.evict(ctx, sieve{cutoff: math.MaxUint64, byTag: true, tag: tag, newest: newest}, limit, false)
 	return hashes(pairs), err
+}
+
+// newest returns the last version of each shard.
+func (st *Stack) newest() (versions []uint64, err error) {
+	defer st.leave(shm.Guard(), &err)
+	for i := range st.shards {
+		sh := &st.shards[i]
+		versions = append(versions, sh.version(sh.head.Sequence.Load()))
+	}
+	return versions, nil
 }
 
 func hashes(pairs []Pair) []uint64 {
@@ -69,7 +85,8 @@ type sieve struct {
 	cutoff uint64 // those stamped before it
 	byTag  bool   // of those with tag, whenever they were used
 	tag    uint32
-	only   *Slab // in one tier; nil is all
+	newest []uint64 // by tag: the last version, of each shard, that may go
+	only   *Slab    // in one tier; nil is all
 }
 
 // before returns the sieve of what was surely not used at or after cutoff.
@@ -95,7 +112,7 @@ func (sh *shard) candidate(n uint32, v sieve) (c candidate, passes bool) {
 	version, flags := h.Version.Load(), h.KeyFlags.Load()>>layout.KeyFlagsShift
 	inner := flags&(layout.FlagClaim|layout.FlagNamespace) != 0
 	stamp := sh.lastUse(h)
-	if !isLive(version) || stamp >= v.cutoff || v.byTag && (inner || h.UserTag.Load() != v.tag) {
+	if !isLive(version) || stamp >= v.cutoff || v.byTag && (inner || h.UserTag.Load() != v.tag || version > v.newest[sh.number]) {
 		return c, false
 	}
 	return candidate{stamp: stamp, version: version, shard: sh.number, cell: n, inner: inner}, true
@@ -133,18 +150,22 @@ func (st *Stack) sift(ctx context.Context, v sieve, limit int, do func(*column, 
 	if st.top.domain.ReadOnly {
 		return 0, ErrReadOnly // also if there is nothing to do
 	}
-	for passes := 0; passes < evictPasses; passes++ {
+	passes := evictPasses
+	if v.byTag {
+		passes = patience
+	}
+	for range passes {
 		moves, err := st.moves()
 		if err != nil {
 			return count, err
 		}
 		old, err := st.oldest(v, limit-count)
-		if err != nil {
+		if err != nil || count >= limit {
 			return count, err
 		}
 		if len(old) == 0 {
 			if now, err := st.moves(); err != nil || now == moves || v.only != nil {
-				return count, err
+				return count, errors.Join(err, st.complete())
 			}
 		}
 		slices.SortFunc(old, func(a, b candidate) int {
@@ -171,6 +192,9 @@ func (st *Stack) sift(ctx context.Context, v sieve, limit int, do func(*column, 
 			}
 			old = old[n:]
 		}
+	}
+	if v.byTag && count < limit {
+		return count, fmt.Errorf("%w: records keep moving", ErrBusy)
 	}
 	return count, nil
 }

@@ -170,14 +170,15 @@ func (st *Stack) lookup(dst []byte, k *Key, l *look) (value []byte, ok bool, err
 	return value, found == hit && err == nil, err
 }
 
-// read is the lookup without a lock: tier by tier. What it found, or did not find,
-// counts only if meanwhile nothing was rebuilt, moved, or removed below tier 0:
-// the record may have gone up past the reader, or moved away and back into its cell,
-// version and all. PROTOCOL.md, "Lookup"; models rebuild.pml, tiers.pml, comeback.pml.
+// read is the lookup without a lock: tier by tier. What it found counts only if
+// meanwhile nothing was rebuilt or moved up: the record may have been away, and be back
+// in its cell, version and all. A miss counts only if nothing was removed below tier 0
+// either: the record may have gone up past the reader. PROTOCOL.md, "Lookup"; models
+// rebuild.pml, tiers.pml, comeback.pml.
 func (col *column) read(dst []byte, k *Key, l *look) ([]byte, verdict) {
 	epoch := &col.top.head.Epoch
 	for l.tries = patience; l.tries >= 0; l.tries-- {
-		before := epoch.Load() // pairs with rebuild, which makes it odd first and even last, with moves, and with release
+		before := epoch.Load() // pairs with rebuild, which makes it odd first and even last, with moves up, and with release
 		if before&layout.EpochRebuilding == 0 {
 			out, found := dst, miss
 			for _, sh := range col.tiers[:col.stack.Reads] {
@@ -185,10 +186,11 @@ func (col *column) read(dst []byte, k *Key, l *look) ([]byte, verdict) {
 					break
 				}
 			}
+			moved := before ^ epoch.Load()
 			switch {
 			case found == unsure:
-			// rebuild.pml BREAK_EPOCH_MISS and BREAK_EPOCH_HIT, tiers.pml BREAK_COUNT, comeback.pml BREAK_HIT.
-			case epoch.Load() != before:
+			case found == miss && moved != 0: // rebuild.pml BREAK_EPOCH_MISS, tiers.pml BREAK_COUNT
+			case moved&layout.EpochRebuildMask != 0: // rebuild.pml BREAK_EPOCH_HIT, comeback.pml BREAK_HIT
 			case found == hit && !col.accept(k, l):
 				return dst, miss
 			default:
@@ -213,10 +215,8 @@ func (col *column) accept(k *Key, l *look) bool {
 	c := sh.cell(l.cell)
 	lru.Touch(c, l.seen, sh.now.Load(), sh.grain, sh.raise)
 	switch {
-	case sh != col.top:
-		if col.stack.Promote {
-			col.promote(k, l)
-		}
+	case sh != col.top && col.stack.Promote:
+		col.promote(k, l)
 	case lru.Due(l.seen, sh.head.Turn.Load()):
 		col.try(func() error {
 			if c.Version.Load() != l.version {

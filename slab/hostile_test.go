@@ -23,7 +23,7 @@ func tolerable(err error) bool {
 }
 
 // everything does each operation once.
-func everything(ctx context.Context, s *Slab, random *rand.Rand) error {
+func everything(ctx context.Context, s *Stack, random *rand.Rand) error {
 	k := random.Uint64N(60)
 	var b Batch
 	_, _, err1 := s.Get(nil, key16(k))
@@ -59,14 +59,14 @@ func everything(ctx context.Context, s *Slab, random *rand.Rand) error {
 		_, err := s.EvictTag(ctx, 1, 2)
 		errs = append(errs, err)
 	case 7:
-		_, err := s.EvictNear(ctx, id, s.domain.Now.Load(), 2)
+		_, err := s.EvictNear(ctx, id, s.top.domain.Now.Load(), 2)
 		errs = append(errs, err)
 	}
 	switch random.IntN(11) {
 	case 7:
 		errs = append(errs, s.Clear(ctx))
 	case 0:
-		_, err := s.EvictPairs(ctx, s.domain.Now.Load(), 3)
+		_, err := s.EvictPairs(ctx, s.top.domain.Now.Load(), 3)
 		errs = append(errs, err)
 	case 1:
 		errs = append(errs, s.Scan(ctx, func(Record) bool { return true }))
@@ -153,7 +153,7 @@ func checkHostileWordsOverwrittenWhileOperationsRun(t *testing.T, order Order) {
 		writers.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(i)+1))
 			for range effort(1500) {
-				if err := everything(bg, s, random); err != nil {
+				if err := everything(bg, s.Stack, random); err != nil {
 					t.Errorf("%v", err)
 					return
 				}
@@ -163,23 +163,23 @@ func checkHostileWordsOverwrittenWhileOperationsRun(t *testing.T, order Order) {
 	writers.Wait()
 	close(done)
 	vandals.Wait()
-	recovers(t, handles[0])
+	recovers(t, handles[0].Stack)
 }
 
 // recovers repairs a slab after damage has ended, and uses it.
-func recovers(t *testing.T, s *Slab) {
+func recovers(t *testing.T, s *Stack) {
 	t.Helper()
 	if err := s.Rebuild(bg); err != nil {
 		t.Fatal(err)
 	}
-	sound(t, s)
+	soundStack(t, s)
 	for i := range uint64(40) {
 		if err := s.Set(bg, key16(i), key16(i), 0); err != nil {
 			t.Fatal(err)
 		}
-		mustGet(t, s, key16(i), string(key16(i)))
+		stackHas(t, s, key16(i), key16(i))
 	}
-	sound(t, s)
+	soundStack(t, s)
 }
 
 func TestHostile_WholeShardsOfGarbage_RebuildIsSound(t *testing.T) {
@@ -199,10 +199,10 @@ func checkHostileWholeShardsOfGarbage(t *testing.T, order Order) {
 				shm.At[atomic.Uint64](seg.Window(), off).Store(badWord(random, s.geo))
 			}
 		}
-		if err := everything(bg, s, random); err != nil {
+		if err := everything(bg, s.Stack, random); err != nil {
 			t.Fatal(err)
 		}
-		recovers(t, s)
+		recovers(t, s.Stack)
 	}
 }
 

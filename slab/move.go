@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/lru"
@@ -62,21 +63,39 @@ func (col *column) moveKeeping(from spot, hash uint64, tier int, keep spot) erro
 	if err := col.makeRoom(tier, g.cellsFor(keyLen+valueLen), keep); err != nil {
 		return err
 	}
-	// Before the copy can be seen: a reader may have found the record in the cell that
-	// it now comes back to (comeback.pml BREAK_COUNT).
-	to.lead.Epoch.Add(layout.EpochRemoval) // pairs with the loads in read
+	// A record that comes to a cell where it was before has moved up: a reader that was
+	// held up there sees by this that it has been away.
+	up := slices.Index(col.tiers, from.sh) > tier
+	if up {
+		col.countRise() // comeback.pml BREAK_COUNT
+	}
 	if err := from.copyTo(to, hash); err != nil {
 		return err
 	}
 	from.sh.head.MovedOut.Add(1)
 	to.head.MovedIn.Add(1)
-	return from.release(hash)
+	err := from.release(hash)
+	if up { // still under the lock, so before anybody uses the cells
+		col.countRise() // comeback.pml BREAK_AFTER
+	}
+	return err
+}
+
+// countRise counts a move up, twice for each, in the half of the epoch that hits
+// compare.
+func (col *column) countRise() {
+	epoch := &col.top.head.Epoch
+	e := epoch.Load()
+	epoch.Store(e&^layout.EpochRebuildMask | (e+layout.EpochMove)&layout.EpochRebuildMask) // pairs with the loads in read
 }
 
 // copyTo stores the record in another tier, for which there is room.
 func (s spot) copyTo(to *shard, hash uint64) error {
 	c := s.header()
-	keyLen, valueLen, _, _ := s.sh.lengths(c)
+	keyLen, valueLen, _, ok := s.sh.lengths(c)
+	if !ok { // they were all right before room was made
+		return s.sh.brokenf("lengths of cell %d", s.cell)
+	}
 	version := c.Version.Load()
 	both, ok := s.sh.appendBytes(to.scratch[:0], s.cell, version, 0, keyLen+valueLen)
 	if !ok {

@@ -54,7 +54,7 @@ func TestReadOnly_Everything_NothingWritten(t *testing.T) {
 		}
 		before := bytes.Clone(seg.Bytes())
 		for range 200 {
-			if err := everything(bg, looking, random); err != nil {
+			if err := everything(bg, looking.Stack, random); err != nil {
 				t.Fatal(err)
 			}
 		}

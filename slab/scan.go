@@ -100,10 +100,8 @@ func (col *column) tryScan(bucket uint64, page *scanPage) (done bool, err error)
 			}
 		}
 	}
-	if col.stack.stale() { // what it had may have moved to where it did not look
-		return false, ErrStale
-	}
-	return col.top.head.Epoch.Load() == epoch, col.stack.Missing
+	// What it had may have moved to where it did not look.
+	return col.top.head.Epoch.Load() == epoch, col.stack.complete()
 }
 
 // firstHash returns the lowest value of a hash's lower half that falls into a bucket.

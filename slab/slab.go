@@ -119,7 +119,10 @@ func OpenBelow(seg *shm.Segment, top *Slab, id Identity) (*Slab, error) {
 		return nil, fmt.Errorf("%w: %s has %d shards, tier 0 has %d", ErrShape, seg.Name(), s.geo.Shards, top.geo.Shards)
 	}
 	for i := range s.shards {
-		s.shards[i].lead, s.shards[i].mutex = top.shards[i].head, top.shards[i].mutex
+		sh, lead := &s.shards[i], &top.shards[i]
+		// One grain for all: a record keeps its stamp where it goes, and what Evict
+		// allows for is that of tier 0.
+		sh.lead, sh.mutex, sh.grain = lead.head, lead.mutex, lead.grain
 	}
 	s.Stack = NewStack(StackOptions{Missing: ErrTier}, Tier{Slab: s})
 	return s, nil

@@ -23,9 +23,6 @@ func (col *column) makeRoom(tier int, need uint64, old spot) error {
 		keep = old.cell
 		had = sh.cellsOf(old.cell)
 	}
-	if need <= had {
-		return nil
-	}
 	for uint64(sh.head.Used.Load())+need-had > uint64(g.Cells-g.Reserve) {
 		down := col.below(tier)
 		if down == 0 && g.OnFull == Refuse {

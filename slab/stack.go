@@ -98,6 +98,15 @@ func (st *Stack) stale() bool {
 	return st.Changes != nil && st.Changes.Load() != st.Seen // pairs with the announcement of a change
 }
 
+// complete returns why what is in the stack's tiers need not be all there is, if so:
+// what asks without a lock asks afterwards.
+func (st *Stack) complete() error {
+	if st.stale() {
+		return ErrStale
+	}
+	return st.Missing
+}
+
 // usable returns why the stack must not be used, if so.
 func (st *Stack) usable() error {
 	switch {
@@ -191,12 +200,9 @@ func (col *column) locked(consistent bool, change func() error) (err error) {
 			}
 		}
 	}()
-	if st.stale() || st.Missing != nil { // nothing was looked at: the lock stays as it was found
+	if err := st.complete(); err != nil { // nothing was looked at: the lock stays as it was found
 		finished = true
-		if st.stale() {
-			return ErrStale
-		}
-		return st.Missing
+		return err
 	}
 	if !consistent {
 		col.top.head.Steals.Add(1)

@@ -107,11 +107,23 @@ func (s *Stats) add(o Stats) {
 		sum  *uint64
 		more uint64
 	}{
-		{&s.Records, o.Records}, {&s.Cells, o.Cells}, {&s.TotalCells, o.TotalCells}, {&s.Bytes, o.Bytes},
-		{&s.Sets, o.Sets}, {&s.Deletes, o.Deletes}, {&s.EvictedFull, o.EvictedFull},
-		{&s.EvictedCutoff, o.EvictedCutoff}, {&s.EvictedTag, o.EvictedTag}, {&s.Cleared, o.Cleared},
-		{&s.Expired, o.Expired}, {&s.MovedIn, o.MovedIn}, {&s.MovedOut, o.MovedOut}, {&s.Rebuilds, o.Rebuilds},
-		{&s.Steals, o.Steals}, {&s.Dropped, o.Dropped}, {&s.Overflow, o.Overflow},
+		{&s.Records, o.Records},
+		{&s.Cells, o.Cells},
+		{&s.TotalCells, o.TotalCells},
+		{&s.Bytes, o.Bytes},
+		{&s.Sets, o.Sets},
+		{&s.Deletes, o.Deletes},
+		{&s.EvictedFull, o.EvictedFull},
+		{&s.EvictedCutoff, o.EvictedCutoff},
+		{&s.EvictedTag, o.EvictedTag},
+		{&s.Cleared, o.Cleared},
+		{&s.Expired, o.Expired},
+		{&s.MovedIn, o.MovedIn},
+		{&s.MovedOut, o.MovedOut},
+		{&s.Rebuilds, o.Rebuilds},
+		{&s.Steals, o.Steals},
+		{&s.Dropped, o.Dropped},
+		{&s.Overflow, o.Overflow},
 	} {
 		*f.sum += f.more
 	}

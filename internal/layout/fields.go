@@ -122,7 +122,7 @@ var Structs = map[string]Struct{
 	"Shard": {"Shard", "start of a shard", SizeShard, []Field{
 		{"Lock", 0, 8, 1, "lock word of the shard"},
 		{"Futex", 8, 4, 1, "waiters sleep on it"},
-		{"Epoch", 64, 8, 1, "odd while a rebuild runs; counts rebuilds, moves, and removals below"},
+		{"Epoch", 64, 8, 1, "odd while a rebuild runs; counts rebuilds, moves up, and removals below"},
 		{"Turn", 72, 8, 1, "promotion window; records are promoted at most once per turn"},
 		{"Sequence", 128, 8, 1, "last sequence number given to a version"},
 		{"Live", 136, 4, 1, "records"},

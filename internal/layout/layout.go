@@ -8,7 +8,7 @@ import "sync/atomic"
 const (
 	Major       = 0
 	Minor       = 0
-	Fingerprint = 0x8b23664804887e45
+	Fingerprint = 0x37af6cacfaf8561e
 )
 
 // File identification.
@@ -152,8 +152,9 @@ const (
 	FlagScoped           = 8              // the key begins with the id of a namespace, 8 bytes little-endian
 	QueueSmall           = 0x80000000     // bit of CellHeader.Prev: in the s3fifo order the record stands in the small queue
 	EpochRebuilding      = 1              // bit 0 of the epoch word: a rebuild is running or was abandoned
-	EpochRebuildMask     = 0xffffffff     // bit 0 and the rebuild count; the upper half counts moves, and removals below tier 0
-	EpochRemoval         = 0x100000000    // added to the epoch word before each removal below tier 0, and before each move to another tier
+	EpochRebuildMask     = 0xffffffff     // bit 0, and the count of rebuilds and moves up; the upper half counts removals below tier 0
+	EpochMove            = 2              // added within EpochRebuildMask twice for each move up: before the copy is live, and when the source is free
+	EpochRemoval         = 0x100000000    // added to the epoch word before each removal below tier 0
 	StateGenerationShift = 32             // generation in Region.State and Entry.State
 	EntryRegionShift     = 16             // creator's region + 1 in Entry.State, 16 bits
 	EntryDrainsShift     = 16             // in Entry.State from ACTIVE on: how often the entry was drained, 16 bits
@@ -363,7 +364,7 @@ type Shard struct {
 	Lock          atomic.Uint64 // 0: lock word of the shard (any, seq-cst CAS)
 	Futex         atomic.Uint32 // 8: waiters sleep on it (unlockers, seq-cst add)
 	_             [52]byte
-	Epoch         atomic.Uint64 // 64: odd while a rebuild runs; counts rebuilds, moves, and removals below (lock holder, seq-cst store)
+	Epoch         atomic.Uint64 // 64: odd while a rebuild runs; counts rebuilds, moves up, and removals below (lock holder, seq-cst store)
 	Turn          atomic.Uint64 // 72: promotion window; records are promoted at most once per turn (lock holder, seq-cst store)
 	_             [48]byte
 	Sequence      atomic.Uint64 // 128: last sequence number given to a version (lock holder, under the lock)

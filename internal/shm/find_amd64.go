@@ -5,6 +5,7 @@
 package shm
 
 import (
+	"math"
 	"unsafe"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -36,6 +37,7 @@ var (
 	_ = [1]struct{}{}[layout.SlotTagShift-32]      // tags are compared as the upper halves
 	_ = [1]struct{}{}[layout.RecencyStampShift-16] // the rest of the word is moved as 16 bits
 	_ = [1]struct{}{}[layout.RecencyCountMask-3]   // the count is raised by 1
+	_ = [1]struct{}{}[layout.EpochRebuildMask-math.MaxUint32]
 )
 
 // Find is described with Finder.

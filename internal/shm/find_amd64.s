@@ -130,7 +130,7 @@ whole:
 	JNE  no
 	MOVQ f+0(FP), DI
 	MOVQ Finder_Epoch(DI), AX
-	CMPQ R15, (AX)                   // rebuild.pml BREAK_EPOCH_HIT, comeback.pml BREAK_HIT
+	CMPL R15, (AX)                   // the lower half: rebuild.pml BREAK_EPOCH_HIT, comeback.pml BREAK_HIT
 	JNE  no
 	MOVQ BX, n+72(FP)
 

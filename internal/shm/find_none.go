@@ -41,7 +41,7 @@ func Find(f *Finder, dst, key []byte, hash uint64, word uint32) (n int, cell *la
 	}
 	f.Cells.Read(dst[:length], payload+uint64(len(key)))
 	// Models: read.pml BREAK_FREE, BREAK_HIT, rebuild.pml BREAK_EPOCH_HIT, comeback.pml BREAK_HIT.
-	if c.Version.Load() != version || named.Load() != slot || f.Epoch.Load() != epoch {
+	if c.Version.Load() != version || named.Load() != slot || (f.Epoch.Load()^epoch)&layout.EpochRebuildMask != 0 {
 		return -1, nil, 0
 	}
 	if seen>>layout.RecencyStampShift+f.Grain < f.Now.Load() || seen&f.Raise != f.Raise {

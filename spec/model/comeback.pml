@@ -4,16 +4,19 @@
 
    A move keeps the version, which is what others compare and set by. So {cell, version} names a record's bytes only as
    long as the record has not moved: down, its cell used for another, up again, and slot and version are as the reader saw
-   them, whatever it copied meanwhile. Therefore a move counts in the column's epoch before it makes its copy live, one up
-   once more before it frees the source (tiers.pml), and a hit compares the whole epoch, as a miss does.
+   them, whatever it copied meanwhile. Whoever comes back has moved up. Therefore a move up counts twice in the lower half of
+   the column's epoch, which a hit compares: before its copy is live, and when the source is free, before anything can
+   use its cells. Moves down and removals below leave that half alone, so that they disturb no hit; a miss compares both
+   halves (tiers.pml).
 
    Load-bearing rules, and the variant that drops each:
-     BREAK_HIT    a hit compares the whole epoch, not the rebuild half alone
-     BREAK_COUNT  a move counts before it makes its copy live; the count before the source goes comes too late for the
-                  cell that the copy takes, and too early for the one that the source leaves
+     BREAK_HIT    a hit compares the half that moves up count in
+     BREAK_COUNT  a move up counts before it makes its copy live
+     BREAK_AFTER  and again when the source is free: the first count may lie before the reader's look
 
-   Not broken: FRESH (a move up gives a new version, and a hit does not look at the counts) passes too. Then a record
-   never comes to a cell twice with one version; but a promotion ends the compare-and-set of whoever has read before.
+   Not broken: WHOLE (a hit compares both halves, and every move counts before its copy is live) and FRESH (a move up gives
+   a new version, and a hit does not look at the counts) pass too. With the first one hits look again whenever something
+   is moved down or removed below; with the second a promotion ends the compare-and-set of whoever has read before.
 
    Configurations: OPS (moves of K, sets and deletes of J, any of all).
 
@@ -31,7 +34,7 @@
 byte slot[2];                           /* K's, by tier: 1 if it names the tier's cell */
 byte key[2], val[2], ver[2];            /* by tier; a version is odd while it is not live */
 byte version = 2, versions = 2;         /* of K's record; the last that was given */
-bool counted;                           /* the epoch's upper half has changed since the reader looked */
+bool counted, upped;                    /* the epoch's upper, lower half has changed since the reader looked */
 
 proctype Writer() {
   byte ops, a, b;
@@ -44,8 +47,10 @@ proctype Writer() {
 #ifdef FRESH
         if :: b == 0 -> versions = versions + 2; version = versions :: else fi;
 #endif
-#ifndef BREAK_COUNT
+#ifdef WHOLE
         counted = 1;
+#elif !defined(BREAK_COUNT)
+        if :: b == 0 -> upped = 1 :: else fi;
 #endif
         ver[b] = version + 1;
         key[b] = K;
@@ -54,7 +59,10 @@ proctype Writer() {
         slot[b] = 1;
         if :: a == 1 -> counted = 1 :: else fi;
         ver[a] = ver[a] | 1;
-        slot[a] = 0
+        slot[a] = 0;
+#if !defined(BREAK_AFTER) && !defined(WHOLE)
+        if :: b == 0 -> upped = 1 :: else fi
+#endif
      :: atomic { key[b] == 0 || ver[b] % 2 == 1 };    /* a record of J takes the cell */
         atomic { versions = versions + 2; ver[b] = versions + 1 };
         key[b] = J;
@@ -72,7 +80,7 @@ proctype Reader() {
   byte t, v, x;
   bool missed, foreign;
 again:
-  atomic { counted = 0; t = 0 };
+  atomic { counted = 0; upped = 0; t = 0 };
   do
   :: t < 2 ->
 same:
@@ -93,12 +101,14 @@ mismatch:
      t++
   :: else -> break
   od;
-  if :: counted -> goto again :: else fi;
+  if :: counted || upped -> goto again :: else fi;
   missed = 1;
   assert(!missed);
 hit:
-#if !defined(BREAK_HIT) && !defined(FRESH)
+#ifdef WHOLE
   if :: counted -> goto again :: else fi;
+#elif !defined(BREAK_HIT) && !defined(FRESH)
+  if :: upped -> goto again :: else fi;
 #endif
   foreign = x != K;
   assert(!foreign)

@@ -120,9 +120,12 @@ plan() {
   fail tiers "BREAK_HIT ONEPASS" expired_fell_through
 
   pass comeback ""
+  pass comeback "OPS=7"
+  pass comeback "WHOLE"
   pass comeback "FRESH"
   fail comeback "BREAK_HIT" foreign
   fail comeback "BREAK_COUNT" foreign
+  fail comeback "BREAK_AFTER" foreign
 
   pass drain ""
   pass drain "QUIET DRAINS=1 NEXT"
