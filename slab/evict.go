@@ -91,11 +91,7 @@ type sieve struct {
 
 // before returns the sieve of what was surely not used at or after cutoff.
 func (st *Stack) before(cutoff uint64) sieve {
-	grain := uint32(0)
-	for i := range st.tiers {
-		grain = max(grain, st.tiers[i].geo.StampMillis)
-	}
-	return sieve{cutoff: cutoff - min(cutoff, layout.ClockSlackMillis+uint64(grain))}
+	return sieve{cutoff: cutoff - min(cutoff, layout.ClockSlackMillis+uint64(st.top.geo.StampMillis))}
 }
 
 // candidate is a record that looked old without a lock.

@@ -182,11 +182,16 @@ func TestMove_FromAnyTier_EpochTells(t *testing.T) {
 		st := newStack(t, w, StackOptions{}, shape, shape, shape)
 		st.putIn(t, way[0], key16(1), nil)
 		epoch := st.shards[0].head.Epoch.Load()
+		up := way[1] < way[0]
 		if n, err := st.Move(bg, st.tiers[way[0]].Slab, st.tiers[way[1]].Slab, 1<<40, 1); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
-		if st.shards[0].head.Epoch.Load() == epoch {
-			t.Errorf("from tier %d to %d: not counted", way[0], way[1])
+		moved := st.shards[0].head.Epoch.Load() ^ epoch
+		if up != (moved&layout.EpochRebuildMask != 0) {
+			t.Errorf("from tier %d to %d: half that hits compare moved: %v", way[0], way[1], !up)
+		}
+		if below := way[0] > 0; below != (moved > layout.EpochRebuildMask) {
+			t.Errorf("from tier %d to %d: half that misses compare moved: %v", way[0], way[1], !below)
 		}
 	}
 }
