@@ -17,7 +17,7 @@ type Stats struct {
 	Cleared       uint64 // records removed by Clear
 	Expired       uint64 // records removed as they had expired
 	MovedIn       uint64 // records that came from another tier
-	MovedOut      uint64 // records that went to another tier
+	MovedOut      uint64 // records that went to another tier, or stack
 	AgeMean       uint64 // milliseconds unused, on average, of the records evicted to make room
 	AgeLast       uint64 // milliseconds unused, of the youngest among those each shard evicted last to make room
 	Rebuilds      uint64 // shards rebuilt
@@ -107,11 +107,23 @@ func (s *Stats) add(o Stats) {
 		sum  *uint64
 		more uint64
 	}{
-		{&s.Records, o.Records}, {&s.Cells, o.Cells}, {&s.TotalCells, o.TotalCells}, {&s.Bytes, o.Bytes},
-		{&s.Sets, o.Sets}, {&s.Deletes, o.Deletes}, {&s.EvictedFull, o.EvictedFull},
-		{&s.EvictedCutoff, o.EvictedCutoff}, {&s.EvictedTag, o.EvictedTag}, {&s.Cleared, o.Cleared},
-		{&s.Expired, o.Expired}, {&s.MovedIn, o.MovedIn}, {&s.MovedOut, o.MovedOut}, {&s.Rebuilds, o.Rebuilds},
-		{&s.Steals, o.Steals}, {&s.Dropped, o.Dropped}, {&s.Overflow, o.Overflow},
+		{&s.Records, o.Records},
+		{&s.Cells, o.Cells},
+		{&s.TotalCells, o.TotalCells},
+		{&s.Bytes, o.Bytes},
+		{&s.Sets, o.Sets},
+		{&s.Deletes, o.Deletes},
+		{&s.EvictedFull, o.EvictedFull},
+		{&s.EvictedCutoff, o.EvictedCutoff},
+		{&s.EvictedTag, o.EvictedTag},
+		{&s.Cleared, o.Cleared},
+		{&s.Expired, o.Expired},
+		{&s.MovedIn, o.MovedIn},
+		{&s.MovedOut, o.MovedOut},
+		{&s.Rebuilds, o.Rebuilds},
+		{&s.Steals, o.Steals},
+		{&s.Dropped, o.Dropped},
+		{&s.Overflow, o.Overflow},
 	} {
 		*f.sum += f.more
 	}
