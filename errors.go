@@ -3,6 +3,7 @@ package flagstone
 import (
 	"errors"
 
+	"github.com/flagstone-shm/flagstone/internal/format"
 	"github.com/flagstone-shm/flagstone/slab"
 	"github.com/flagstone-shm/flagstone/table"
 )
@@ -29,6 +30,15 @@ var (
 	// above is still found; anything else is this error, as is every write. Each
 	// operation tries again.
 	ErrUnattached = errors.New("slab cannot be attached")
+
+	// ErrSlabExists says that there is a slab of that name.
+	ErrSlabExists = errors.New("slab exists")
+	// ErrDescriptor says that a text is not a slab's descriptor, and names the field.
+	ErrDescriptor = errors.New("not a slab's descriptor")
+	// ErrForeign says that something belongs to another domain.
+	ErrForeign = format.ErrForeign
+	// ErrNotHeld says that a slab's mutex is not held by this handle.
+	ErrNotHeld = table.ErrNotHeld
 
 	// ErrRetired says that a slab is gone from the directory.
 	ErrRetired = table.ErrRetired

@@ -38,13 +38,13 @@ type Event struct {
 }
 
 // notify passes a slab's event on.
-func (c *Cache) notify(e slab.Event) {
+func (h *handle) notify(e slab.Event) {
 	kinds := map[slab.EventKind]EventKind{slab.Stolen: EventStolen, slab.Rebuilt: EventRebuilt, slab.Corrupt: EventCorrupt}
-	c.tell(Event{Kind: kinds[e.Kind], Shard: e.Shard, Dropped: e.Dropped, Err: e.Err})
+	h.tell(Event{Kind: kinds[e.Kind], Shard: e.Shard, Dropped: e.Dropped, Err: e.Err})
 }
 
-func (c *Cache) tell(e Event) {
-	if c.onEvent != nil {
-		c.onEvent(e)
+func (h *handle) tell(e Event) {
+	if h.onEvent != nil {
+		h.onEvent(e)
 	}
 }

@@ -2,21 +2,27 @@ package flagstone
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/slab"
 )
 
-// Pair is a record that EvictPairs removed. Scope is what Namespace.ID returned
-// when the record was stored: as long as the namespace was not cleared, what it
-// returns now.
+// Pair is a record that EvictPairs removed, with all that InsertBatch needs to store
+// it elsewhere. Scope is what Namespace.ID returned when the record was stored: as long
+// as the namespace was not cleared, what it returns now.
 type Pair struct {
-	Key    []byte        // nil if ByHash
-	Value  []byte        //
-	Hash   uint64        // HashOf(Key), or the application's own; in a namespace that of id and key
-	ByHash bool          // stored by SetHash
-	Scope  uint64        // id of the namespace it was in, 0 if in none
-	Idle   time.Duration // since its last use, to Options.Precision
+	Key      []byte        // nil if ByHash
+	Value    []byte        //
+	Hash     uint64        // HashOf(Key), or the application's own; in a namespace that of id and key
+	ByHash   bool          // stored by SetHash
+	Scope    uint64        // id of the namespace it was in, 0 if in none
+	Idle     time.Duration // since its last use, to Options.Precision
+	Expires  time.Time     // when the value is no longer good, to the millisecond; zero is never
+	StaleFor time.Duration // as in Item
+	Tag      uint32        // as in Item
+	Token    Token         // of the write that stored it
+	origin   uint64        // segment id of tier 0 of the cache it was in
 }
 
 // Evict removes up to limit records that were not used within olderThan, those
@@ -29,15 +35,15 @@ type Pair struct {
 // removals at a time, waiting until ctx ends. On an error it returns what it had
 // removed. It is about all namespaces.
 func (c *Cache) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {
-	return c.evictHashes(ctx, limit, func(st *slab.Stack, limit int) ([]uint64, error) {
-		return st.Evict(ctx, c.cutoff(olderThan), limit)
+	return c.evictHashes(ctx, limit, func(v *view, limit int) ([]uint64, error) {
+		return v.slab.Evict(ctx, c.cutoff(olderThan), limit)
 	})
 }
 
 // EvictPairs is Evict, returning the records.
 func (c *Cache) EvictPairs(ctx context.Context, olderThan time.Duration, limit int) ([]Pair, error) {
-	return c.evictPairs(ctx, limit, func(st *slab.Stack, limit int) ([]slab.Pair, error) {
-		return st.EvictPairs(ctx, c.cutoff(olderThan), limit)
+	return c.evictPairs(ctx, limit, func(v *view, limit int) ([]slab.Pair, error) {
+		return v.slab.EvictPairs(ctx, c.cutoff(olderThan), limit)
 	})
 }
 
@@ -45,16 +51,16 @@ func (c *Cache) EvictPairs(ctx context.Context, olderThan time.Duration, limit i
 // as key, so that room near a key that is about to be stored costs no look at the
 // others.
 func (c *Cache) EvictNear(ctx context.Context, key []byte, olderThan time.Duration, limit int) ([]uint64, error) {
-	return c.evictHashes(ctx, limit, func(st *slab.Stack, limit int) ([]uint64, error) {
-		return st.EvictNear(ctx, st.Key(key), c.cutoff(olderThan), limit)
+	return c.evictHashes(ctx, limit, func(v *view, limit int) ([]uint64, error) {
+		return v.slab.EvictNear(ctx, v.slab.Key(key), c.cutoff(olderThan), limit)
 	})
 }
 
 // EvictNearHash is EvictNear for an application's own hash.
 func (c *Cache) EvictNearHash(ctx context.Context, hash uint64, olderThan time.Duration, limit int) ([]uint64, error) {
 	var buf [8]byte
-	return c.evictHashes(ctx, limit, func(st *slab.Stack, limit int) ([]uint64, error) {
-		return st.EvictNear(ctx, st.HashKey(hash, &buf), c.cutoff(olderThan), limit)
+	return c.evictHashes(ctx, limit, func(v *view, limit int) ([]uint64, error) {
+		return v.slab.EvictNear(ctx, v.slab.HashKey(hash, &buf), c.cutoff(olderThan), limit)
 	})
 }
 
@@ -63,8 +69,8 @@ func (c *Cache) EvictNearHash(ctx context.Context, hash uint64, olderThan time.D
 // does, in that order. With math.MaxInt as limit none that was there before the call is left; tag
 // 0 is all that have none. Cost and waits are as in Evict.
 func (c *Cache) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, error) {
-	return c.evictHashes(ctx, limit, func(st *slab.Stack, limit int) ([]uint64, error) {
-		return st.EvictTag(ctx, tag, limit)
+	return c.evictHashes(ctx, limit, func(v *view, limit int) ([]uint64, error) {
+		return v.slab.EvictTag(ctx, tag, limit)
 	})
 }
 
@@ -97,9 +103,9 @@ func (c *Cache) cutoff(olderThan time.Duration) uint64 {
 
 // evictHashes gathers what evict removes from the view's stack, and from newer ones
 // if the directory changes meanwhile.
-func (c *Cache) evictHashes(ctx context.Context, limit int, evict func(st *slab.Stack, limit int) ([]uint64, error)) (all []uint64, err error) {
+func (c *Cache) evictHashes(ctx context.Context, limit int, evict func(v *view, limit int) ([]uint64, error)) (all []uint64, err error) {
 	err = c.update(ctx, func(v *view) error {
-		some, err := evict(v.slab, limit-len(all))
+		some, err := evict(v, limit-len(all))
 		all = append(all, some...)
 		return err
 	})
@@ -107,11 +113,13 @@ func (c *Cache) evictHashes(ctx context.Context, limit int, evict func(st *slab.
 }
 
 // evictPairs is evictHashes for records.
-func (c *Cache) evictPairs(ctx context.Context, limit int, evict func(st *slab.Stack, limit int) ([]slab.Pair, error)) (all []Pair, err error) {
+func (c *Cache) evictPairs(ctx context.Context, limit int, evict func(v *view, limit int) ([]slab.Pair, error)) (all []Pair, err error) {
 	err = c.update(ctx, func(v *view) error {
-		some, err := evict(v.slab, limit-len(all))
+		some, err := evict(v, limit-len(all))
 		for i := range some {
-			all = append(all, c.pair(&some[i]))
+			p := c.pair(&some[i])
+			p.origin = v.tiers[0].entry.SegmentID
+			all = append(all, p)
 		}
 		return err
 	})
@@ -123,10 +131,56 @@ func (c *Cache) pair(r *slab.Pair) Pair {
 	now := c.now()
 	p := Pair{
 		Value: r.Value, Hash: r.Hash, ByHash: r.ByHash, Scope: r.Scope,
-		Idle: millis(now - min(r.LastUse, now)),
+		Idle:     millis(now - min(r.LastUse, now)),
+		StaleFor: time.Duration(r.Stale) * time.Second, Tag: r.Tag, Token: Token(r.Version),
+	}
+	if r.Expiry != 0 {
+		p.Expires = time.UnixMilli(int64(r.Expiry)) // of 48 bits
 	}
 	if !r.ByHash {
 		p.Key = r.Key
 	}
 	return p
+}
+
+// Evict is Cache.Evict for the records of this slab alone. Of a cache of several tiers
+// it leaves the namespaces' ids. ErrRetired says that the slab is gone.
+func (s *Slab) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {
+	return s.cache.evictHashes(ctx, limit, func(v *view, limit int) ([]uint64, error) {
+		pairs, err := s.evictFrom(ctx, v, olderThan, limit, false)
+		hashes := make([]uint64, len(pairs))
+		for i := range pairs {
+			hashes[i] = pairs[i].Hash
+		}
+		return hashes, err
+	})
+}
+
+// EvictPairs is Evict, returning the records, for InsertBatch into another slab.
+func (s *Slab) EvictPairs(ctx context.Context, olderThan time.Duration, limit int) ([]Pair, error) {
+	return s.cache.evictPairs(ctx, limit, func(v *view, limit int) ([]slab.Pair, error) {
+		return s.evictFrom(ctx, v, olderThan, limit, true)
+	})
+}
+
+func (s *Slab) evictFrom(ctx context.Context, v *view, olderThan time.Duration, limit int, values bool) ([]slab.Pair, error) {
+	of, err := s.in(v)
+	if err != nil {
+		return nil, err
+	}
+	return v.slab.EvictFrom(ctx, of, s.cache.cutoff(olderThan), limit, values)
+}
+
+// in returns the slab as the view has it.
+func (s *Slab) in(v *view) (*slab.Slab, error) {
+	t, ok := v.tier(s.entry.SegmentID)
+	switch {
+	case ok:
+		return t.slab, nil
+	case v.slab.Missing != nil:
+		return nil, v.slab.Missing
+	case s.cache.table.Changes() != v.changes: // it may have come since
+		return nil, slab.ErrStale
+	}
+	return nil, fmt.Errorf("%w: slab %q, %016x", ErrRetired, s.entry.Name, s.entry.SegmentID)
 }

@@ -163,28 +163,22 @@ func orDefault(d, def time.Duration) time.Duration {
 // Cache is a handle on a cache; a process opens one and shares it among its
 // goroutines. All methods may be called concurrently.
 type Cache struct {
-	scope // the keys that are in no namespace
+	scope   // the keys that are in no namespace
+	*handle // what it shares with the caches of independent slabs
 
-	table        host
-	control      *table.Table // nil unless this handle has a region: then it is the host
-	domain       slab.Domain
-	changesWord  *atomic.Uint64
 	slabName     string            // of the stack's tier 0
 	stackOptions slab.StackOptions // of its views
 	view         atomic.Pointer[view]
-	pulse        pulse
 
-	onEvent     func(Event)
-	loadTimeout time.Duration
-	flights     flights
-	loads       loadCounters
-	misses      atomic.Int64 // beyond those that the slabs count
+	flights flights
+	loads   loadCounters
+	misses  atomic.Int64 // beyond those that the slabs count
+	holding holding
 
-	refreshing  sync.Mutex     // guards the making of views, and the next three
-	closed      bool           // there will be no more
-	stack       uint64         // segment id of tier 0, once it is known
-	past        past           // of the slabs that are no more
-	dismissed   sync.WaitGroup // those that close slabs
+	refreshing  sync.Mutex // guards the making of views, and the next three
+	ended       error      // why there will be no more
+	stack       uint64     // segment id of tier 0, once it is known
+	past        past       // of the slabs that are no more
 	differences []Difference
 	close       func() error
 }
@@ -235,7 +229,8 @@ func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), c.table.Close())
 	}
 	c.differences = o.differences(geometry, c.view.Load().tiers[0].slab.Geometry(), c.table.Geometry().Regions)
-	c.pulse.start(c)
+	c.caches = map[uint64]*Cache{c.stack: c}
+	c.pulse.start(c.handle)
 	return c, nil
 }
 
@@ -271,7 +266,7 @@ func (o Options) open(ctx context.Context, name string, g slab.Geometry) (*Cache
 		return nil, err
 	}
 	w := t.Words()
-	return &Cache{table: t, control: t, domain: slab.Domain{Owner: t, Wall: w.Wall, Now: w.Domain}, changesWord: w.Changes}, nil
+	return &Cache{handle: &handle{table: t, control: t, domain: slab.Domain{Owner: t, Wall: w.Wall, Now: w.Domain}, changesWord: w.Changes}}, nil
 }
 
 func (o Options) slab() slab.Options {
@@ -310,7 +305,8 @@ func (o Options) differences(asked, found slab.Geometry, regions uint32) (out []
 // Differences returns the options of Open that found a cache made otherwise.
 func (c *Cache) Differences() []Difference { return c.differences }
 
-// Close gives the handle's region and mappings back. It waits for the handle's
+// Close gives the handle's region and mappings back, those of independent slabs too,
+// and the mutexes and locks of slabs that it holds. It waits for the handle's
 // operations that hold or await a lock; lookups still running return ErrClosed,
 // as does every later call. Other processes notice nothing, and the cache stays.
 func (c *Cache) Close() error { return c.close() }
@@ -318,7 +314,7 @@ func (c *Cache) Close() error { return c.close() }
 func (c *Cache) shut() error {
 	c.pulse.stop()
 	c.publishCounters() // which the host then folds into the totals
-	err := c.closeSlabs()
+	err := errors.Join(c.closeOthers(c), c.closeSlabs())
 	c.dismissed.Wait()
 	c.stopWorkers()
 	return errors.Join(err, c.table.Close())
@@ -334,7 +330,10 @@ func (c *Cache) stopWorkers() {
 func (c *Cache) closeSlabs() (err error) {
 	c.refreshing.Lock()
 	defer c.refreshing.Unlock()
-	c.closed = true
+	if c.ended == nil {
+		c.ended = ErrClosed
+	}
+	err = c.holding.release(c)
 	for _, t := range c.view.Load().tiers { // tier 0 first: with it nobody holds a lock any more
 		err = errors.Join(err, t.slab.Close())
 	}

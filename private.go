@@ -52,7 +52,7 @@ func openPrivate(name string, o Options, g slab.Geometry) (*Cache, error) {
 	if err := slab.Format(p.segment, g, p.identity, p.Wall()); err != nil {
 		return nil, err
 	}
-	return &Cache{table: p, domain: p.domain()}, nil
+	return &Cache{handle: &handle{table: p, domain: p.domain()}}, nil
 }
 
 func (p *private) domain() slab.Domain {

@@ -13,7 +13,7 @@ import (
 // pause reads the clocks itself. Asleep or not it follows the directory when the
 // handle is woken.
 type pulse struct {
-	cache *Cache
+	of    *handle
 	awake atomic.Bool // false makes the next operation call rouse
 	work  chan struct{}
 	news  <-chan struct{} // a ring of the doorbell, if the handle has one
@@ -30,8 +30,8 @@ const (
 	roundTicks = 100
 )
 
-func (p *pulse) start(c *Cache) {
-	p.cache, p.work, p.done = c, make(chan struct{}, 1), make(chan struct{})
+func (p *pulse) start(h *handle) {
+	p.of, p.work, p.done = h, make(chan struct{}, 1), make(chan struct{})
 	p.ended.Go(p.run)
 }
 
@@ -48,7 +48,7 @@ func (p *pulse) beat() {
 }
 
 func (p *pulse) rouse() {
-	p.cache.table.Tick()
+	p.of.table.Tick()
 	p.awake.Store(true)
 	select {
 	case p.work <- struct{}{}:
@@ -57,9 +57,9 @@ func (p *pulse) rouse() {
 }
 
 func (p *pulse) run() {
-	c := p.cache
-	if c.control != nil {
-		news, cancel := c.control.Subscribe()
+	h := p.of
+	if h.control != nil {
+		news, cancel := h.control.Subscribe()
 		defer cancel()
 		p.news = news
 	}
@@ -68,7 +68,7 @@ func (p *pulse) run() {
 		case <-p.work:
 			p.round()
 		case <-p.news:
-			c.follow(c.heard())
+			h.follow(h.heard())
 		case <-p.done:
 			return
 		}
@@ -76,9 +76,9 @@ func (p *pulse) run() {
 }
 
 // heard returns how this handle is woken.
-func (c *Cache) heard() How {
+func (h *handle) heard() How {
 	for how := BySignal; how < ByPoll; how++ {
-		if how.String() == c.control.WakeMode() {
+		if how.String() == h.control.WakeMode() {
 			return how
 		}
 	}
@@ -94,15 +94,15 @@ func (p *pulse) round() {
 			select {
 			case <-t.C:
 				ticks++
-				p.cache.table.Tick()
-				p.cache.follow(ByPoll)
+				p.of.table.Tick()
+				p.of.follow(ByPoll)
 			case <-p.news:
-				p.cache.follow(p.cache.heard())
+				p.of.follow(p.of.heard())
 			case <-p.done:
 				return
 			}
 		}
-		_, _ = p.cache.table.Reap()
-		p.cache.publishCounters()
+		_, _ = p.of.table.Reap()
+		p.of.publishCounters()
 	}
 }

@@ -24,7 +24,7 @@ func observe(name string, o Options) (*Cache, error) {
 	}
 	w := &observer{Reader: r}
 	w.set(o.Clock)
-	return &Cache{table: w, domain: slab.Domain{Wall: &w.wall, Now: &w.never, ReadOnly: true}, changesWord: r.Words().Changes}, nil
+	return &Cache{handle: &handle{table: w, domain: slab.Domain{Wall: &w.wall, Now: &w.never, ReadOnly: true}, changesWord: r.Words().Changes}}, nil
 }
 
 // What only handles with a region do.

@@ -2,13 +2,19 @@ package flagstone
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/slab"
 	"github.com/flagstone-shm/flagstone/table"
 )
 
-// Slab is one slab of a cache. Its operations on keys are those of the stack that it
-// belongs to: they mean the same whichever slab holds the key.
+// Slab is one slab of a domain: a tier of a cache, or an independent one, which is a
+// cache of its own. Its operations on keys are those of the cache that it belongs to:
+// they mean the same whichever tier holds the key. All methods may be called
+// concurrently.
 type Slab struct {
 	scope
 	entry table.Entry
@@ -23,6 +29,17 @@ func (s *Slab) ID() uint64 { return s.entry.SegmentID }
 // Tier returns its place in the order of the search; 0 is the first.
 func (s *Slab) Tier() int { return int(s.entry.Tier) }
 
+// Cache returns the cache that the slab belongs to, for all that is not about one slab:
+// namespaces, Len, Stats, Clear, Grow of tiers below. Of an independent slab it is one
+// of its own, whose Close closes the slab for all of this handle, and whose Stats count
+// in Own what was done there.
+func (s *Slab) Cache() *Cache { return s.cache }
+
+// Close gives back what this handle has mapped of an independent slab, once all that
+// have opened it have closed it: as in Cache.Close for this slab alone. Others notice
+// nothing; the slab stays. A tier is closed with its cache. Further calls do nothing.
+func (s *Slab) Close() error { return s.cache.leave(s) }
+
 // Tiers returns the slabs of the cache in the order of the search.
 func (c *Cache) Tiers() ([]*Slab, error) {
 	v, err := c.fresh()
@@ -34,6 +51,187 @@ func (c *Cache) Tiers() ([]*Slab, error) {
 		all = append(all, &Slab{scope{cache: c}, t.entry})
 	}
 	return all, v.slab.Missing
+}
+
+// CreateSlab makes an independent slab, and opens it: a cache of its own in the same
+// domain, which lookups of this one do not look into. What is zero in shape is as in
+// Options. The name is 1 to 32 bytes. It returns ErrSlabExists if there is an
+// independent slab of that name, ErrOptions for a name or a shape that cannot be,
+// ErrNoSpace, with nothing made, if the file system has no room, table.ErrNoEntry if
+// the directory is full, ErrUnsupported in a Private cache. It waits for others that
+// make slabs, and for first openers, until ctx ends (ErrBusy). If this process dies
+// inside, nothing is left.
+func (c *Cache) CreateSlab(ctx context.Context, name string, shape Shape) (*Slab, error) {
+	s, err := c.createSlab(ctx, name, shape)
+	if err != nil {
+		return nil, fmt.Errorf("create slab %q in %s: %w", name, c.table.Name(), err)
+	}
+	return s, nil
+}
+
+func (c *Cache) createSlab(ctx context.Context, name string, shape Shape) (*Slab, error) {
+	if err := checkSlabName(name); err != nil {
+		return nil, err
+	}
+	if c.control == nil {
+		return nil, c.alone()
+	}
+	g, err := slab.Plan(shape.slab())
+	if err != nil {
+		return nil, err
+	}
+	var e table.Entry
+	err = c.control.Exclusive(ctx, func() error {
+		if err := c.finishRetirements(ctx); err != nil {
+			return err
+		}
+		if e, taken := c.independent(name); taken {
+			return fmt.Errorf("%w: segment %016x", ErrSlabExists, e.SegmentID)
+		}
+		e, err = c.create(name, 0, 0, g)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.openSlab(e, e)
+}
+
+// checkSlabName refuses names that an independent slab cannot have.
+func checkSlabName(name string) error {
+	if name == "" || len(name) > layout.NameLength || name[len(name)-1] == 0 || name == primary {
+		return fmt.Errorf("%w: name %q: need 1 to %d bytes, not ending in zero, and not %q", ErrOptions, name, layout.NameLength, primary)
+	}
+	return nil
+}
+
+// OpenSlab opens an independent slab that some process has made. All that a handle
+// opens of one slab share what is mapped; each is to be closed. It returns ErrNotFound
+// if there is none of that name, ErrUnattached if it cannot be mapped, for want of
+// descriptors or of room in the address space.
+func (c *Cache) OpenSlab(ctx context.Context, name string) (*Slab, error) {
+	err := ctx.Err()
+	if err == nil {
+		err = c.table.Usable()
+	}
+	e, ok := c.independent(name)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: no independent slab is called so", ErrNotFound)
+	}
+	var s *Slab
+	if err == nil {
+		s, err = c.openSlab(e, e)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open slab %q in %s: %w", name, c.table.Name(), err)
+	}
+	return s, nil
+}
+
+// openSlab opens a slab of the stack with that tier 0.
+func (c *Cache) openSlab(e, top table.Entry) (*Slab, error) {
+	s := &Slab{entry: e}
+	of, err := c.handle.open(c, top, s)
+	if err != nil {
+		return nil, err
+	}
+	s.scope = scope{cache: of}
+	return s, nil
+}
+
+// independent returns the slab that is called so, and is not being retired.
+func (c *Cache) independent(name string) (table.Entry, bool) {
+	for _, e := range c.table.Entries() {
+		if isTop(&e) && e.Name == name && name != primary && e.State != table.StateDraining {
+			return e, true
+		}
+	}
+	return table.Entry{}, false
+}
+
+// isTop reports whether an entry is a published tier 0.
+func isTop(e *table.Entry) bool {
+	return e.Kind == table.KindSlab && e.Tier == 0 && e.Stack == e.SegmentID && e.State.Published()
+}
+
+// Retire takes an independent slab out of the domain, with its tiers and all records;
+// the memory is given back. From then on operations on it return ErrRetired, in all
+// processes: a key is not said to be missing because its slab is. It waits for those
+// that make slabs, and for the slab's locks, until ctx ends (ErrBusy): then, as if this
+// process had died inside, the slab takes and finds no more; another Retire, and the
+// next CreateSlab in the domain, finish it. A tier is drained instead (ErrOptions).
+func (s *Slab) Retire(ctx context.Context) error {
+	err := s.retire(ctx)
+	if err != nil {
+		err = fmt.Errorf("retire slab %q: %w", s.entry.Name, err)
+	}
+	return err
+}
+
+func (s *Slab) retire(ctx context.Context) error {
+	c := s.cache
+	switch {
+	case c.control == nil:
+		return c.alone()
+	case s.entry.Tier != 0 || c.slabName == primary:
+		return fmt.Errorf("%w: it is a tier of a cache", ErrOptions)
+	}
+	// From the drain on nobody adds a tier, or writes: a writer sees that the directory
+	// has changed, under the lock.
+	err := c.control.Exclusive(ctx, func() error {
+		_, err := c.control.Drain(s.entry)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.dissolve(ctx)
+}
+
+// dissolve finishes the retirement of a stack whose tier 0 is draining. The records go
+// first, under the locks, so that no lookup still copies one while its pages are given
+// back; tier 0 is retired last, so that whoever dies here leaves it to be found.
+// PROTOCOL.md, "Retiring a stack".
+func (c *Cache) dissolve(ctx context.Context) error {
+	v, err := c.fresh()
+	if err != nil {
+		return err
+	}
+	if errors.Is(v.slab.Missing, ErrUnattached) {
+		return v.slab.Missing
+	}
+	if err := slab.NewStack(slab.StackOptions{}, v.slab.Tiers()...).Clear(ctx); err != nil {
+		return err
+	}
+	for _, t := range slices.Backward(v.tiers) {
+		drain, err := c.control.Drain(t.entry)
+		if err == nil {
+			err = c.control.Retire(drain)
+		}
+		if err != nil && !errors.Is(err, ErrRetired) { // by another, who was quicker
+			return err
+		}
+	}
+	c.follow(ByCall)
+	return nil
+}
+
+// finishRetirements retires the independent slabs that somebody began to retire, who
+// may be at it still.
+func (c *Cache) finishRetirements(ctx context.Context) error {
+	for _, e := range c.table.Entries() {
+		if !isTop(&e) || e.Name == primary || e.State != table.StateDraining {
+			continue
+		}
+		s, err := c.openSlab(e, e)
+		if err == nil {
+			err = errors.Join(s.cache.dissolve(ctx), s.Close())
+		}
+		if err != nil && !errors.Is(err, ErrRetired) {
+			return fmt.Errorf("finish the retirement of slab %q: %w", e.Name, err)
+		}
+	}
+	return nil
 }
 
 // Drain moves every record of the slab to other tiers and retires it: its memory is

@@ -16,8 +16,9 @@ type Stats struct {
 	FileSize uint64 // bytes
 	Headroom uint64 // cells beyond the capacity: for uneven hashing and replacing
 
-	// Own is what this handle did, Total what all did that ever were. What a process
-	// did in the second before it was killed is missing in Total.
+	// Own is what this handle did, Total what all did that ever were, in independent
+	// slabs too. What a process did in the second before it was killed is missing in
+	// Total.
 	Own, Total Counters
 	Processes  []Process // the handles that are open, and those of the dead not yet cleaned up
 }
@@ -71,6 +72,14 @@ func (c *Counters) add(region [32]uint64) {
 	}
 }
 
+// plus adds another handle's.
+func (c *Counters) plus(o Counters) {
+	others := o.words()
+	for i, word := range c.words() {
+		*word += *others[i]
+	}
+}
+
 // Stats returns the figures of the moment, which need not agree with each other.
 // About 1 us per shard and per open handle.
 func (c *Cache) Stats() (Stats, error) {
@@ -80,7 +89,8 @@ func (c *Cache) Stats() (Stats, error) {
 	}
 	figures, err := v.slab.Stats()
 	g := v.tiers[0].slab.Geometry()
-	st := Stats{Stats: figures, Geometry: g, FileSize: g.FileSize(), Headroom: g.Headroom(), Own: c.publishCounters()}
+	c.publishCounters()
+	st := Stats{Stats: figures, Geometry: g, FileSize: g.FileSize(), Headroom: g.Headroom(), Own: c.own()}
 	for _, r := range c.table.Regions() {
 		p := Process{Region: r}
 		p.Counters.add(r.Counters)
@@ -96,22 +106,15 @@ func (c *Cache) total() (all Counters) {
 	return all
 }
 
-// publishCounters lets the peers see this handle's figures in its region, and
-// returns them.
-func (c *Cache) publishCounters() Counters {
-	c.pulse.publishing.Lock()
-	defer c.pulse.publishing.Unlock()
+// own returns what this handle did in the stack.
+func (c *Cache) own() Counters {
 	of, loads := c.counted(), &c.loads
-	own := Counters{
+	return Counters{
 		Hits: of.Hits, Misses: uint64(max(int64(of.Misses)+c.misses.Load(), 0)), Sets: of.Sets, Deletes: of.Deletes,
 		LockWaits: of.LockWaits, Steals: of.Steals, Rebuilds: of.Rebuilds,
 		Loads: loads.loads.Load(), LoadErrors: loads.errors.Load(), LoadWaits: loads.waits.Load(),
 		Stale: loads.stale.Load(), Refused: loads.refused.Load(), TierHits: of.hits,
 	}
-	for i, word := range own.words() {
-		c.table.Count(i, *word)
-	}
-	return own
 }
 
 // past are the figures of slabs that this handle has let go of.

@@ -130,8 +130,8 @@ func (c *Cache) refresh(old *view, how How) error {
 func (c *Cache) replace(old *view) (next *view, err error) {
 	c.refreshing.Lock()
 	defer c.refreshing.Unlock()
-	if c.closed {
-		return nil, ErrClosed
+	if c.ended != nil {
+		return nil, c.ended
 	}
 	if c.view.Load() != old {
 		return nil, nil
@@ -145,10 +145,16 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 	}
 	entries := c.stackEntries()
 	if len(entries) == 0 {
-		if old == nil {
+		switch {
+		case old == nil:
 			return nil, fmt.Errorf("%w: domain %s has no slab %q", ErrNotFound, c.table.Name(), c.slabName)
+		case c.slabName == primary:
+			return nil, fmt.Errorf("%w: slab %q, %016x, was retired", ErrDestroyed, c.slabName, c.stack)
 		}
-		return nil, fmt.Errorf("%w: slab %q, %016x, was retired", ErrDestroyed, c.slabName, c.stack)
+		c.ended = fmt.Errorf("%w: slab %q, %016x", ErrRetired, c.slabName, c.stack)
+		// When no goroutine of this process can hold a lock of theirs any more.
+		c.dismissed.Go(func() { _ = c.shutOne(c) })
+		return &view{changes: next.changes, slab: old.slab}, c.ended
 	}
 	// A slab is RETIRED before the directory has changed. Who lets go of it in between
 	// has two views that compare alike, and a writer with the older one does not notice
@@ -186,6 +192,9 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 			st.State, st.Open = c.table.StateWord(e), e.OpenWord()
 		}
 		tiers = append(tiers, st)
+	}
+	if entries[0].State == table.StateDraining { // what is found still counts, a miss and a write do not
+		o.Missing = errors.Join(fmt.Errorf("%w: slab %q, %016x", ErrRetired, c.slabName, c.stack), o.Missing)
 	}
 	next.slab = slab.NewStack(o, tiers...)
 	c.stack = entries[0].SegmentID
@@ -268,7 +277,7 @@ func (c *Cache) tellSlabs(old, next *view, how How) {
 			c.tell(Event{Kind: EventSlabGone, Slab: t.entry.Name, SlabID: t.entry.SegmentID, Tier: int(t.entry.Tier), How: how})
 		}
 	}
-	if err := next.slab.Missing; err != nil && old.slab.Missing == nil {
+	if err := next.slab.Missing; errors.Is(err, ErrUnattached) && old.slab.Missing == nil {
 		c.tell(Event{Kind: EventUnattached, Err: err, How: how})
 	}
 }
@@ -301,6 +310,7 @@ func (c *Cache) writing() *view {
 // stale, and replaces that. It ends with ctx, and with the reason why there is no
 // newer view.
 func (c *Cache) again(ctx context.Context, v **view, err *error) bool {
+	c.explain(err)
 	if *err == nil || !errors.Is(*err, slab.ErrStale) {
 		return false
 	}
@@ -328,6 +338,7 @@ func (c *Cache) update(ctx context.Context, op func(v *view) error) error {
 // Looks counts, so that peers who change the directory without end cannot hold
 // a lookup: past the bound it is ErrBusy.
 func (c *Cache) stale(v **view, looks *int, err *error) bool {
+	c.explain(err)
 	switch {
 	case errors.Is(*err, slab.ErrStale): // a slab was retired under the lookup
 	case *err != nil && !errors.Is(*err, ErrUnattached), c.table.Changes() == (*v).changes:
@@ -358,6 +369,24 @@ func (c *Cache) missed(v **view, looks *int, err *error, n int, counted bool) (a
 	return again
 }
 
+// explain puts the reason why a slab was closed in the place of ErrClosed, and of
+// ErrLost if a lock went away with a slab that was retired.
+func (c *Cache) explain(err *error) {
+	switch {
+	case *err == nil:
+		return
+	case errors.Is(*err, ErrLost):
+		c.follow(ByWrite)
+	case !errors.Is(*err, ErrClosed):
+		return
+	}
+	c.refreshing.Lock()
+	defer c.refreshing.Unlock()
+	if c.ended != nil {
+		*err = c.ended
+	}
+}
+
 // mostLooks bounds how often a miss is looked up again.
 const mostLooks = 16
 
@@ -368,6 +397,7 @@ func (c *Cache) read(look func(st *slab.Stack) error) error {
 	v := c.view.Load()
 	for looks := 0; ; {
 		err := look(v.slab)
+		c.explain(&err)
 		if !errors.Is(err, slab.ErrStale) || !c.stale(&v, &looks, &err) {
 			return err
 		}

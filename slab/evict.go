@@ -87,6 +87,7 @@ type sieve struct {
 	tag    uint32
 	newest []uint64 // by tag: the last version, of each shard, that may go
 	only   *Slab    // in one tier; nil is all
+	outer  bool     // without those that only this library uses
 }
 
 // before returns the sieve of what was surely not used at or after cutoff.
@@ -108,7 +109,7 @@ func (sh *shard) candidate(n uint32, v sieve) (c candidate, passes bool) {
 	version, flags := h.Version.Load(), h.KeyFlags.Load()>>layout.KeyFlagsShift
 	inner := flags&(layout.FlagClaim|layout.FlagNamespace) != 0
 	stamp := sh.lastUse(h)
-	if !isLive(version) || stamp >= v.cutoff || v.byTag && (inner || h.UserTag.Load() != v.tag || version > v.newest[sh.number]) {
+	if !isLive(version) || stamp >= v.cutoff || v.outer && inner || v.byTag && (inner || h.UserTag.Load() != v.tag || version > v.newest[sh.number]) {
 		return c, false
 	}
 	return candidate{stamp: stamp, version: version, shard: sh.number, cell: n, inner: inner}, true
@@ -164,9 +165,7 @@ func (st *Stack) sift(ctx context.Context, v sieve, limit int, do func(*column, 
 				return count, errors.Join(err, st.complete())
 			}
 		}
-		slices.SortFunc(old, func(a, b candidate) int {
-			return cmp.Or(cmp.Compare(a.shard, b.shard), cmp.Compare(a.stamp, b.stamp), cmp.Compare(a.version, b.version))
-		})
+		byShard(old)
 		for len(old) > 0 {
 			n := oneShard(len(old), func(i int) uint32 { return old[i].shard })
 			col, part := &st.columns[old[0].shard], old[:n]
@@ -193,6 +192,11 @@ func (st *Stack) sift(ctx context.Context, v sieve, limit int, do func(*column, 
 		return count, fmt.Errorf("%w: records keep moving", ErrBusy)
 	}
 	return count, nil
+}
+
+// byShard sorts candidates by shard, and within that by their last use.
+func byShard(old []candidate) {
+	slices.SortFunc(old, func(a, b candidate) int { return cmp.Or(cmp.Compare(a.shard, b.shard), older(a, b)) })
 }
 
 // moves counts the records that ever came to a tier from another one. It is ErrStale

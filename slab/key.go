@@ -56,6 +56,25 @@ func (st *Stack) ScopedKey(k []byte) Key {
 	return Key{bytes: k, flags: layout.FlagScoped, hash: st.HashOf(k)}
 }
 
+// KeyOf returns the key of a record that is called so, in the namespace with that id.
+func (st *Stack) KeyOf(n Name) Key {
+	switch {
+	case n.ByHash:
+		return st.HashKey(n.Hash, new([8]byte))
+	case n.Scope != 0:
+		return st.ScopedKey(append(binary.LittleEndian.AppendUint64(nil, n.Scope), n.Key...))
+	}
+	return st.Key(n.Key)
+}
+
+// scopeID returns the id that the value of a namespace's record is.
+func scopeID(value []byte) (id uint64, ok bool) {
+	if len(value) != 8 {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint64(value), true
+}
+
 // rehash computes a stored record's hash from its key bytes.
 func (st *Stack) rehash(k []byte, flags uint32) uint64 {
 	if flags&layout.FlagHashKey != 0 && len(k) == 8 {

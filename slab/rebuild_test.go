@@ -37,7 +37,7 @@ func trio(t *testing.T, o Options) (victim, other *Slab, dying *member, w *world
 
 func fillOnly(t *testing.T, sh *shard, k *Key, value string) uint32 {
 	t.Helper()
-	record := sh.next(k, &Item{Value: []byte(value)})
+	record := sh.next(k, &Item{Value: []byte(value)}, sh.now.Load())
 	n, err := sh.fill(&record)
 	if err != nil {
 		t.Fatal(err)

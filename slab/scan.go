@@ -35,6 +35,11 @@ type Position struct {
 // ScanFrom is Scan from a position on, which it moves: with ErrStale the scan goes on
 // there in a newer stack.
 func (st *Stack) ScanFrom(ctx context.Context, at *Position, yield func(Record) bool) error {
+	return st.scanAll(ctx, at, func(r *placed) bool { return r.inner || yield(r.Record) })
+}
+
+// scanAll is ScanFrom with the records that only this library uses.
+func (st *Stack) scanAll(ctx context.Context, at *Position, yield func(*placed) bool) error {
 	for ; at.column < len(st.columns); at.column, at.bucket = at.column+1, 0 {
 		col := &st.columns[at.column]
 		for ; at.bucket < col.top.buckets; at.bucket++ {
@@ -42,8 +47,8 @@ func (st *Stack) ScanFrom(ctx context.Context, at *Position, yield func(Record) 
 			if err := col.scan(ctx, at.bucket, &page); err != nil {
 				return err
 			}
-			for _, r := range page.records {
-				if !r.inner && !yield(r.Record) {
+			for i := range page.records {
+				if !yield(&page.records[i]) {
 					return nil
 				}
 			}

@@ -290,16 +290,21 @@ func (col *column) replace(k *Key, it *Item, f *found) (version uint64, err erro
 // new one; the rebuild that follows keeps the higher version. The version is
 // returned even with an error: the record may be visible.
 func (col *column) write(k *Key, it *Item, old spot) (version uint64, err error) {
-	sh := col.top
+	return col.writeTo(0, k, it, col.top.now.Load(), old)
+}
+
+// writeTo is write for any tier, of a record that was used then.
+func (col *column) writeTo(tier int, k *Key, it *Item, used uint64, old spot) (version uint64, err error) {
+	sh := col.tiers[tier]
 	need := sh.slab.geo.cellsFor(uint64(len(k.bytes)) + uint64(len(it.Value)))
-	if err := col.makeRoom(0, need, old); err != nil {
+	if err := col.makeRoom(tier, need, old); err != nil {
 		return 0, err
 	}
-	record := sh.next(k, it)
+	record := sh.next(k, it, used)
 	version = record.version
 	if old.sh != sh {
 		if err = sh.insert(&record, k.hash); err == nil && old.cell != 0 {
-			err = old.release(k.hash) // above first, then below (tiers.pml BREAK_PUBLISH_FIRST)
+			err = old.release(k.hash) // the new one first (tiers.pml BREAK_PUBLISH_FIRST)
 		}
 	} else {
 		var n uint32
@@ -320,10 +325,10 @@ func (col *column) write(k *Key, it *Item, old spot) (version uint64, err error)
 	return version, err
 }
 
-// next returns what a new record is filled with, in tier 0.
-func (sh *shard) next(k *Key, it *Item) content {
+// next returns what a new record is filled with, of the column's next version.
+func (sh *shard) next(k *Key, it *Item, used uint64) content {
 	return content{
-		version: sh.version(sh.head.Sequence.Load() + 1), recency: lru.Recency(sh.now.Load(), sh.head.Turn.Load()), expiry: it.expiry(),
+		version: sh.version(sh.lead.Sequence.Load() + 1), recency: lru.Recency(used, sh.head.Turn.Load()), expiry: it.expiry(),
 		valueLength: uint32(len(it.Value)), keyFlags: k.word(), tag: it.Tag, bytes: [2][]byte{k.bytes, it.Value},
 	}
 }

@@ -20,32 +20,45 @@ func (st *Stack) PutBatch(ctx context.Context, items []KeyItem) (stored int, err
 	if err := st.usable(); err != nil {
 		return 0, err
 	}
-	order := make([]int, len(items))
 	for i := range items {
-		order[i] = i
 		if err := st.fits(&items[i].Key, &items[i].Item); err != nil {
 			return 0, err
 		}
 	}
-	shard := func(i int) uint32 { return st.shardOf(items[i].Key.hash).number }
+	err = st.eachColumn(len(items), func(i int) uint64 { return items[i].Key.hash }, func(col *column, which []int) error {
+		done, err := st.putSome(ctx, col, items, which)
+		stored += done
+		return err
+	})
+	return stored, err
+}
+
+// eachColumn calls do with the numbers below n, up to perLock of one column at a time
+// and those in their order, by the hashes of what they stand for. It asks for the
+// buckets before.
+func (st *Stack) eachColumn(n int, hash func(i int) uint64, do func(col *column, which []int) error) error {
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	shard := func(i int) uint32 { return st.shardOf(hash(i)).number }
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(shard(a), shard(b)) })
 	for len(order) > 0 {
 		n := oneShard(len(order), func(i int) uint32 { return shard(order[i]) })
-		done, err := st.putSome(ctx, items, order[:n])
-		if stored += done; err != nil {
-			return stored, err
+		col := st.columnOf(hash(order[0]))
+		for _, i := range order[:n] {
+			col.top.finder.PrefetchBucket(hash(i))
+		}
+		if err := do(col, order[:n]); err != nil {
+			return err
 		}
 		order = order[n:]
 	}
-	return stored, nil
+	return nil
 }
 
-// putSome stores items of one shard.
-func (st *Stack) putSome(ctx context.Context, items []KeyItem, which []int) (stored int, err error) {
-	col := st.columnOf(items[which[0]].Key.hash)
-	for _, i := range which {
-		col.top.finder.PrefetchBucket(items[i].Key.hash)
-	}
+// putSome stores items of one column.
+func (st *Stack) putSome(ctx context.Context, col *column, items []KeyItem, which []int) (stored int, err error) {
 	err = st.update(ctx, col, func() error {
 		for stored < len(which) { // a second try, after a rebuild, goes on with the one that failed
 			it := &items[which[stored]]

@@ -129,7 +129,7 @@ func (st *Stack) leave(guard bool, err *error) {
 		case !errors.Is(*err, ErrFault):
 		case st.top.closed.Load():
 			*err = ErrClosed
-		case len(st.tiers) > 1 && st.superseded():
+		case st.superseded():
 			*err = ErrStale
 		}
 	}

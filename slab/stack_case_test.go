@@ -145,7 +145,7 @@ func TestClaim_NoRoomAbove_OneClaimAndNoRebuild(t *testing.T) {
 			below := st.columns[0].tiers[1]
 			must(t, st.update(bg, &st.columns[0], func() error {
 				insert := func(k Key, value []byte) error {
-					c := st.shards[0].next(&k, &Item{Value: value})
+					c := st.shards[0].next(&k, &Item{Value: value}, 0)
 					return below.insert(&c, k.hash)
 				}
 				if claimed {

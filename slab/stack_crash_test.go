@@ -215,7 +215,7 @@ func TestSet_OverARecordBelowDiesAfterAnyStep_NewOnceVisibleOldNeverAgain(t *tes
 				victim.putIn(t, below, k.bytes, longValue)
 				value := []byte("new")
 				dieInColumn(t, victim, dying, &k, func(col *column, f found) {
-					c := col.top.next(&k, &Item{Value: value, Tag: 7})
+					c := col.top.next(&k, &Item{Value: value, Tag: 7}, 0)
 					if step > 0 {
 						inTier(t, col.top, &c, k.hash, min(step, insertSteps))
 					}
@@ -335,7 +335,7 @@ func TestWrite_TwoCopiesUnderTheLock_LowerGoesFirst(t *testing.T) {
 			k := st.Key([]byte("k"))
 			st.putIn(t, 2, k.bytes, []byte("lower"))
 			must(t, st.update(bg, st.columnOf(k.hash), func() error {
-				c := st.columnOf(k.hash).top.next(&k, &Item{Value: []byte("upper"), Tag: 7})
+				c := st.columnOf(k.hash).top.next(&k, &Item{Value: []byte("upper"), Tag: 7}, 0)
 				inTier(t, st.columnOf(k.hash).tiers[1], &c, k.hash, insertSteps)
 				return nil
 			}))

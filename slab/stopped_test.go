@@ -186,7 +186,7 @@ func TestStopped_ReaderAnywhere_NeverMissesTearsOrGoesBack(t *testing.T) {
 				var buf [8]byte
 				k := s.HashKey(s.key, &buf)
 				next()
-				record := sh.next(&k, &Item{Value: proof(nil, 0, number)})
+				record := sh.next(&k, &Item{Value: proof(nil, 0, number)}, sh.now.Load())
 				if _, err := sh.fill(&record); err != nil {
 					return err
 				}

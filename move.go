@@ -1,0 +1,218 @@
+package flagstone
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/flagstone-shm/flagstone/slab"
+)
+
+// Move moves up to limit records of one slab that were not used within olderThan to
+// another one, those unused for longest first, and returns how many. A limit of 0 or
+// less moves none. It keeps value, expiry, tag and last use; olderThan is as exact as
+// in Evict. Where the target has no room its own policy and tiers make some, or the
+// record stays where it is, the others are moved, and the error is ErrFull, or
+// ErrTooLarge where the target's limits are smaller. Both slabs must be of this handle
+// (ErrOptions), and not the same; ErrRetired says that one is gone. Locks are taken
+// one at a time, for at most 64 records, waiting until ctx ends (ErrBusy).
+//
+// Between tiers of one cache nobody can tell: a lookup finds the record throughout,
+// with its token. Between two caches it is copied, with a new token, in place of what
+// is under its key there, and then removed where it was, so that who looks there first
+// and then in the target does not miss it. If it was set or deleted there
+// meanwhile, the copy is taken back, unless that was replaced too. A record of a
+// namespace goes to the namespace of that name; what was in one before it was cleared
+// goes for good. After an error, or if this process dies, up to 64 records may be in
+// both.
+func (c *Cache) Move(ctx context.Context, from, to *Slab, olderThan time.Duration, limit int) (moved int, err error) {
+	switch {
+	case from.cache.handle != c.handle || to.cache.handle != c.handle:
+		err = fmt.Errorf("%w: the slabs are not both of this handle", ErrOptions)
+	case c.domain.ReadOnly:
+		err = ErrReadOnly
+	case from.cache == to.cache:
+		moved, err = from.moveWithin(ctx, to, c.cutoff(olderThan), limit)
+	default:
+		moved, err = from.moveOver(ctx, to, c.cutoff(olderThan), limit)
+	}
+	if err != nil {
+		err = fmt.Errorf("move from slab %q to %q: %w", from.entry.Name, to.entry.Name, err)
+	}
+	return moved, err
+}
+
+// moveWithin is Move between tiers.
+func (s *Slab) moveWithin(ctx context.Context, to *Slab, cutoff uint64, limit int) (moved int, err error) {
+	err = s.cache.update(ctx, func(v *view) error {
+		source, err := s.in(v)
+		if err != nil {
+			return err
+		}
+		target, err := to.in(v)
+		if err != nil {
+			return err
+		}
+		n, err := v.slab.Move(ctx, source, target, cutoff, limit-moved)
+		moved += n
+		return err
+	})
+	return moved, err
+}
+
+// moveOver is Move between caches.
+func (s *Slab) moveOver(ctx context.Context, to *Slab, cutoff uint64, limit int) (moved int, err error) {
+	carrier := carrier{from: s.cache, to: to}
+	err = s.cache.update(ctx, func(v *view) error {
+		source, err := s.in(v)
+		if err != nil {
+			return err
+		}
+		return v.slab.Aged(ctx, source, cutoff, limit-moved, func(pairs []slab.Pair) error {
+			n, err := carrier.carry(ctx, pairs)
+			moved += n
+			return err
+		})
+	})
+	return moved, errors.Join(err, carrier.stayed.full, carrier.stayed.large)
+}
+
+// carrier takes records from one cache to a slab of another.
+type carrier struct {
+	from   *Cache
+	to     *Slab
+	names  map[uint64][]byte // of the namespaces of from, by id
+	stayed refusals
+}
+
+// load is a record on its way.
+type load struct {
+	pair  slab.Pair
+	there slab.Name // how it is called in the target
+}
+
+// carry moves the records, of which the versions say whether they are still the same.
+// PROTOCOL.md, "Moves between stacks".
+func (c *carrier) carry(ctx context.Context, pairs []slab.Pair) (moved int, err error) {
+	loads, err := c.scoped(ctx, pairs)
+	if err != nil {
+		return 0, err
+	}
+	// 1. Copy.
+	copies := make([]slab.Insertion, len(loads))
+	for i, l := range loads {
+		copies[i] = slab.Insertion{Item: l.pair.Item, LastUse: l.pair.LastUse, Replace: true}
+	}
+	err = c.to.cache.update(ctx, func(v *view) error {
+		target, err := c.to.in(v)
+		if err != nil {
+			return err
+		}
+		for i := range copies {
+			copies[i].Key = v.slab.KeyOf(loads[i].there)
+		}
+		return v.slab.Insert(ctx, target, copies)
+	})
+	if err != nil {
+		return 0, err
+	}
+	// 2. Remove where they were.
+	var olds []slab.Withdrawal
+	var stored []slab.Insertion
+	for i := range copies {
+		c.stayed.add(copies[i].Err)
+		if copies[i].Settled {
+			stored = append(stored, copies[i])
+			olds = append(olds, slab.Withdrawal{Version: loads[i].pair.Version})
+			olds[len(olds)-1].Key = c.from.keyOf(loads[i].pair.Name)
+		}
+	}
+	err = c.from.withdraw(ctx, olds)
+	// 3. Take back what has changed there since: it stays where it was.
+	var back []slab.Withdrawal
+	for i := range olds {
+		switch {
+		case olds[i].Removed:
+			moved++
+		case olds[i].Settled:
+			back = append(back, slab.Withdrawal{Key: stored[i].Key, Version: stored[i].Item.Version})
+		}
+	}
+	return moved, errors.Join(err, c.to.cache.withdraw(ctx, back))
+}
+
+// scoped finds the namespaces of the target for records that are in one. What was in
+// one that has been cleared is removed.
+func (c *carrier) scoped(ctx context.Context, pairs []slab.Pair) (loads []load, err error) {
+	var cleared []slab.Withdrawal
+	ids := map[uint64]uint64{} // anew for each batch: the target's may be cleared meanwhile
+	for _, p := range pairs {
+		there := p.Name
+		if p.Scope != 0 {
+			name, ok, err := c.namespace(ctx, p.Scope)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				cleared = append(cleared, slab.Withdrawal{Key: c.from.keyOf(p.Name), Version: p.Version})
+				continue
+			}
+			if ids[p.Scope] == 0 {
+				ids[p.Scope], err = c.to.cache.idOf(ctx, name)
+			}
+			if c.stayed.add(err); errors.Is(err, ErrFull) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			there.Scope = ids[p.Scope]
+		}
+		loads = append(loads, load{p, there})
+	}
+	return loads, c.from.withdraw(ctx, cleared)
+}
+
+// namespace returns the name of the source's namespace with that id, which the caller
+// has just seen in a record: if there is none, there never will be.
+func (c *carrier) namespace(ctx context.Context, id uint64) (name []byte, ok bool, err error) {
+	if name, known := c.names[id]; known {
+		return name, name != nil, nil
+	}
+	err = c.from.update(ctx, func(v *view) (err error) {
+		c.names, err = v.slab.Namespaces(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	name = c.names[id]
+	c.names[id] = name // none, too
+	return name, name != nil, nil
+}
+
+// idOf returns the id of the namespace of that name, which gets one if it has none.
+func (c *Cache) idOf(ctx context.Context, name []byte) (id uint64, err error) {
+	n := c.Namespace(string(name))
+	err = c.update(ctx, func(v *view) error {
+		b, _, err := n.prefix(ctx, v, nil, true)
+		if err == nil {
+			id = binary.LittleEndian.Uint64(b)
+		}
+		return err
+	})
+	return id, err
+}
+
+// keyOf returns the slab's key for a record that is called so.
+func (c *Cache) keyOf(n slab.Name) slab.Key { return c.view.Load().slab.KeyOf(n) }
+
+// withdraw removes the records that are still of their version.
+func (c *Cache) withdraw(ctx context.Context, records []slab.Withdrawal) error {
+	if len(records) == 0 {
+		return nil
+	}
+	return c.update(ctx, func(v *view) error { return v.slab.Withdraw(ctx, records) })
+}
