@@ -30,6 +30,9 @@ var (
 	// operation tries again.
 	ErrUnattached = errors.New("slab cannot be attached")
 
+	// ErrBudget says that a slab would exceed StewardOptions.Budget.
+	ErrBudget = errors.New("budget of secondary slabs exceeded")
+
 	// ErrRetired says that a slab is gone from the directory.
 	ErrRetired = table.ErrRetired
 	// ErrState says that a slab is no longer in the state that a step needs: another
