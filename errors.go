@@ -39,6 +39,8 @@ var (
 	ErrForeign = format.ErrForeign
 	// ErrNotHeld says that a slab's mutex is not held by this handle.
 	ErrNotHeld = table.ErrNotHeld
+	// ErrBudget says that a slab would exceed StewardOptions.Budget.
+	ErrBudget = errors.New("budget of secondary slabs exceeded")
 
 	// ErrRetired says that a slab is gone from the directory.
 	ErrRetired = table.ErrRetired

@@ -24,6 +24,7 @@ type recorder struct {
 
 func watched(t *testing.T, o flagstone.Options) (*flagstone.Cache, *recorder) {
 	r := &recorder{t: t}
+	o.Steward.Off = true // its work is not what these tests are about
 	o.OnEvent = r.note
 	r.cache = open(t, o)
 	return r.cache, r

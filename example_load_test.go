@@ -122,7 +122,9 @@ func ExampleLoadError() {
 
 func ExampleEventKind() {
 	cache, done := example(flagstone.Options{Size: 1 << 20, OnEvent: func(e flagstone.Event) {
-		fmt.Printf("%v: %s: %v\n", e.Kind, e.Key, errors.Is(e.Err, flagstone.ErrClaimLost))
+		if e.Kind == flagstone.EventUnstored {
+			fmt.Printf("%v: %s: %v\n", e.Kind, e.Key, errors.Is(e.Err, flagstone.ErrClaimLost))
+		}
 	}})
 	defer done()
 	_, err := cache.GetOrLoad(ctx, []byte("price"), func(context.Context) (flagstone.Item, error) {

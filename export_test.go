@@ -34,3 +34,8 @@ func (c *Cache) Waiting() uint64 { return c.loads.waits.Load() }
 
 // Seed returns the seed of the cache's hashes.
 func (c *Cache) Seed() uint64 { return c.table.HashSeed() }
+
+// GrowBelow is what a steward does that took the slab with that id to be the last one.
+func (c *Cache) GrowBelow(ctx context.Context, last uint64) (*Slab, error) {
+	return c.grow(ctx, "", Shape{}, last)
+}

@@ -119,6 +119,10 @@ type Options struct {
 	// its context ends and one of them tries itself. Default: 30 s. Raise it if loads
 	// take longer.
 	LoadTimeout time.Duration
+	// Steward is what this handle does for all while it is the steward, and how far the
+	// cache may grow.
+	Steward StewardOptions
+
 	// OnEvent, if set, is told of what is out of the ordinary, by the goroutine that
 	// met it, which holds no lock then; it should return soon, and may be called
 	// concurrently.
@@ -230,12 +234,16 @@ func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	}
 	c.differences = o.differences(geometry, c.view.Load().tiers[0].slab.Geometry(), c.table.Geometry().Regions)
 	c.caches = map[uint64]*Cache{c.stack: c}
+	c.steward.StewardOptions = o.Steward
+	if !c.domain.ReadOnly {
+		c.steward.start(c)
+	}
 	c.pulse.start(c.handle)
 	return c, nil
 }
 
 // check refuses what slab.Plan and table.Open do not see.
-func (o Options) check() error {
+func (o *Options) check() error {
 	if p := orDefault(o.Precision, DefaultPrecision); p < time.Millisecond || p > time.Hour || p%time.Millisecond != 0 {
 		return fmt.Errorf("%w: Precision %v: need whole milliseconds up to an hour", ErrOptions, p)
 	}
@@ -245,7 +253,7 @@ func (o Options) check() error {
 	if o.ReadTiers < 0 || o.Search > Parallel {
 		return fmt.Errorf("%w: ReadTiers %d, Search %d", ErrOptions, o.ReadTiers, o.Search)
 	}
-	return nil
+	return o.Steward.check()
 }
 
 // open returns a cache with its host and without a view.
@@ -312,6 +320,7 @@ func (c *Cache) Differences() []Difference { return c.differences }
 func (c *Cache) Close() error { return c.close() }
 
 func (c *Cache) shut() error {
+	c.steward.close()
 	c.pulse.stop()
 	c.publishCounters() // which the host then folds into the totals
 	err := errors.Join(c.closeOthers(c), c.closeSlabs())

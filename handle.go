@@ -17,6 +17,7 @@ import (
 // it: that of the domain's primary slab, and one for each independent slab.
 type handle struct {
 	pulse       pulse
+	steward     steward
 	table       host
 	control     *table.Table // nil unless this handle has a region: then it is the host
 	domain      slab.Domain

@@ -128,6 +128,7 @@ func (r result) must(t *testing.T, want string) {
 func patient(t *testing.T, o flagstone.Options) *flagstone.Cache {
 	t.Helper()
 	o.Dir, o.Regions = t.TempDir(), 16
+	o.Steward.Off = true // OnEvent is to be told of loads alone
 	if o.LoadTimeout == 0 {
 		o.LoadTimeout = time.Hour // nobody is rescued by it
 	}

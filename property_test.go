@@ -117,6 +117,7 @@ func behavesAsModel(t *rapid.T) {
 		Precision: rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Millisecond, 0}).Draw(t, "precision"),
 		OnFull:    rapid.SampledFrom([]flagstone.Policy{flagstone.Evict, flagstone.Refuse}).Draw(t, "policy"),
 		Wake:      signal.Options{Mode: signal.ModePoll, Poll: never},
+		Steward:   flagstone.StewardOptions{Off: true}, // which would remove what has expired at any time
 	}
 	m.grain = uint64(cmp.Or(m.options.Precision, flagstone.DefaultPrecision)/time.Millisecond) - 1
 	if rapid.Bool().Draw(t, "roomy") { // nothing is ever full, so that shards need no model

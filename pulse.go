@@ -15,6 +15,7 @@ import (
 type pulse struct {
 	of    *handle
 	awake atomic.Bool // false makes the next operation call rouse
+	busy  atomic.Bool // the clocks are kept: the handle was used within a second or so
 	work  chan struct{}
 	news  <-chan struct{} // a ring of the doorbell, if the handle has one
 	done  chan struct{}
@@ -69,6 +70,7 @@ func (p *pulse) run() {
 			p.round()
 		case <-p.news:
 			h.follow(h.heard())
+			h.steward.kick()
 		case <-p.done:
 			return
 		}
@@ -87,6 +89,9 @@ func (h *handle) heard() How {
 
 // round ticks until the handle has not been used for one round.
 func (p *pulse) round() {
+	p.busy.Store(true)
+	defer p.busy.Store(false)
+	p.of.steward.kick()
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for used := true; used; used = p.awake.Swap(false) {

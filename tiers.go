@@ -64,10 +64,18 @@ func (s Shape) below(g slab.Geometry) (Shape, error) {
 // they are woken, or at the latest when a miss or a write needs it. It returns
 // ErrNoSpace, with nothing made, if the file system has no room, table.ErrNoEntry if
 // the directory is full, ErrOptions for a shape that cannot be, or if there are
-// layout.MaxTiers, ErrUnsupported in a Private cache. It waits for other growers, and
+// layout.MaxTiers, ErrUnsupported in a Private cache, ErrBudget if all slabs but the first would take more
+// than StewardOptions.Budget. It waits for other growers, and
 // for first openers, until ctx ends (ErrBusy). If this process dies inside, nothing
 // is left.
 func (c *Cache) Grow(ctx context.Context, name string, shape Shape) (*Slab, error) {
+	return c.grow(ctx, name, shape, 0)
+}
+
+// grow is Grow. If below is not 0, the segment id of the slab that the caller took to be
+// the last one that takes records, it is ErrState if that is not so any more: two
+// who see one need do not add two slabs.
+func (c *Cache) grow(ctx context.Context, name string, shape Shape, below uint64) (*Slab, error) {
 	if c.control == nil {
 		return nil, fmt.Errorf("grow: %w", c.alone())
 	}
@@ -81,6 +89,12 @@ func (c *Cache) Grow(ctx context.Context, name string, shape Shape) (*Slab, erro
 			return v.slab.Missing
 		}
 		last := v.tiers[len(v.tiers)-1].entry
+		if open := v.open(); below != 0 && open[len(open)-1].entry.SegmentID != below {
+			return fmt.Errorf("slab %016x is not the last one: %w", below, ErrState)
+		}
+		if name == "" {
+			name = fmt.Sprintf("tier-%d", last.Tier+1)
+		}
 		if len(v.tiers) == layout.MaxTiers {
 			return fmt.Errorf("%w: there are %d tiers", ErrOptions, len(v.tiers))
 		}
@@ -89,6 +103,9 @@ func (c *Cache) Grow(ctx context.Context, name string, shape Shape) (*Slab, erro
 		}
 		g, err := slab.Plan(shape.slab())
 		if err != nil {
+			return err
+		}
+		if err := c.steward.allows(v, g.FileSize()); err != nil {
 			return err
 		}
 		e, err = c.create(name, v.tiers[0].entry.SegmentID, last.Tier+1, g)

@@ -17,7 +17,7 @@ type Stats struct {
 	Cleared       uint64 // records removed by Clear
 	Expired       uint64 // records removed as they had expired
 	MovedIn       uint64 // records that came from another tier
-	MovedOut      uint64 // records that went to another tier, or stack
+	MovedOut      uint64 // records that went to another tier or stack, or to a sink
 	AgeMean       uint64 // milliseconds unused, on average, of the records evicted to make room
 	AgeLast       uint64 // milliseconds unused, of the youngest among those each shard evicted last to make room
 	Rebuilds      uint64 // shards rebuilt

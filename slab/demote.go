@@ -1,0 +1,81 @@
+package slab
+
+import (
+	"context"
+	"errors"
+)
+
+// demoteShare is the part of a shard that Demote keeps free.
+const demoteShare = 20
+
+// Demote moves records of a tier down before setters have to do it one by one, in the
+// order in which they make room: from each shard of which less than a twentieth is free,
+// to the next tier that takes records, as long as there is room. It begins with shard
+// *from and leaves there where to go on, moves up to limit records, and locks a column
+// for at most 64 at a time, waiting until ctx ends. About two Puts a record.
+func (st *Stack) Demote(ctx context.Context, s *Slab, from *int, limit int) (moved int, err error) {
+	tier, err := st.tierOf(s)
+	if err != nil {
+		return 0, err
+	}
+	for range st.columns {
+		col := &st.columns[*from%len(st.columns)]
+		*from = (*from + 1) % len(st.columns) // first, so that a lock that is never free holds nobody up twice
+		for more := true; more && moved < limit; {
+			if more, err = st.tight(col, tier); err != nil || !more {
+				break
+			}
+			var n int
+			err := st.update(ctx, col, func() error {
+				n, err = col.demote(tier, min(perLock, limit-moved))
+				return err
+			})
+			moved += n
+			if err != nil {
+				return moved, err
+			}
+			more = n == perLock
+		}
+		if err != nil || moved >= limit {
+			return moved, err
+		}
+	}
+	return moved, nil
+}
+
+// tight reports, without a lock, whether demote has anything to do.
+func (st *Stack) tight(col *column, tier int) (yes bool, err error) {
+	err = st.glimpse(func() { yes = col.tiers[tier].tight() })
+	return yes, err
+}
+
+func (sh *shard) tight() bool {
+	return uint64(sh.head.Used.Load()) > sh.usable()-sh.usable()/demoteShare
+}
+
+// demote moves up to limit records down, under the lock.
+func (col *column) demote(tier, limit int) (moved int, err error) {
+	sh := col.tiers[tier]
+	for ; moved < limit && sh.tight(); moved++ {
+		down := col.below(tier)
+		if down == 0 {
+			return moved, nil
+		}
+		victim, err := sh.order.Victim(0)
+		if victim == 0 || err != nil {
+			return moved, err
+		}
+		keyLen, valueLen, _, _ := sh.lengths(sh.cell(victim))
+		to := col.tiers[down]
+		if uint64(to.head.Used.Load())+to.slab.geo.cellsFor(keyLen+valueLen) > to.usable() {
+			return moved, nil
+		}
+		if err := col.sink(sh, victim, down, spot{}); err != nil {
+			if errors.Is(err, ErrFull) || errors.Is(err, ErrTooLarge) {
+				err = nil // a setter decides
+			}
+			return moved, err
+		}
+	}
+	return moved, nil
+}
