@@ -25,6 +25,7 @@ type host interface {
 	Attach(table.Entry) (*shm.Segment, error)
 	Detach(segment uint64)
 	StateWord(table.Entry) *atomic.Uint64
+	Retired(table.Entry) bool
 
 	// The clocks, as new as the last Tick.
 	Wall() uint64

@@ -104,6 +104,7 @@ func (p *private) Attach(table.Entry) (seg *shm.Segment, err error) {
 }
 func (p *private) Detach(uint64)                        {}
 func (p *private) StateWord(table.Entry) *atomic.Uint64 { return nil } // tier 0 is all there is
+func (p *private) Retired(table.Entry) bool             { return false }
 
 func (p *private) Regions() []table.Region {
 	return []table.Region{{

@@ -32,7 +32,12 @@ const (
 
 func (p *pulse) start(c *Cache) {
 	p.cache, p.work, p.done = c, make(chan struct{}, 1), make(chan struct{})
-	p.ended.Go(p.run)
+	cancel := func() {}
+	if c.control != nil {
+		p.news, cancel = c.control.Subscribe()
+		c.follow(ByCall) // nobody has listened since the view was made
+	}
+	p.ended.Go(func() { defer cancel(); p.run() })
 }
 
 func (p *pulse) stop() {
@@ -58,11 +63,6 @@ func (p *pulse) rouse() {
 
 func (p *pulse) run() {
 	c := p.cache
-	if c.control != nil {
-		news, cancel := c.control.Subscribe()
-		defer cancel()
-		p.news = news
-	}
 	for {
 		select {
 		case <-p.work:

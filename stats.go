@@ -78,7 +78,11 @@ func (c *Cache) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
-	figures, err := v.slab.Stats()
+	var figures slab.Stats
+	err = c.read(func(st *slab.Stack) (err error) {
+		figures, err = st.Stats()
+		return err
+	})
 	g := v.tiers[0].slab.Geometry()
 	st := Stats{Stats: figures, Geometry: g, FileSize: g.FileSize(), Headroom: g.Headroom(), Own: c.publishCounters()}
 	for _, r := range c.table.Regions() {

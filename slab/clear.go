@@ -32,6 +32,9 @@ func (st *Stack) Clear(ctx context.Context) error {
 func (st *Stack) clearColumn(ctx context.Context, col *column, flags uint32) error {
 	var last, before, after uint64 // the newest record that is to go; moves
 	err := st.update(ctx, col, func() error { last = col.top.version(col.top.head.Sequence.Load()); return nil })
+	if err != nil {
+		return err
+	}
 	for range patience {
 		err = st.update(ctx, col, func() error { before = col.moves(); return nil })
 		for _, sh := range col.tiers {

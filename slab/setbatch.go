@@ -14,8 +14,9 @@ type KeyItem struct {
 
 // PutBatch stores all items, each as Put would with Anyhow; those of one key in
 // their order. Items of one shard share its lock, for up to 64 at a time. It
-// begins with none that does not fit the slab; on another error some are stored,
-// as many as it says.
+// begins with none that does not fit the slab; on another error the first of them,
+// as many as it says, are stored, and the others are left to be gone on with: the
+// items change their places then.
 func (st *Stack) PutBatch(ctx context.Context, items []KeyItem) (stored int, err error) {
 	if err := st.usable(); err != nil {
 		return 0, err
@@ -27,17 +28,27 @@ func (st *Stack) PutBatch(ctx context.Context, items []KeyItem) (stored int, err
 			return 0, err
 		}
 	}
+	all := order
 	shard := func(i int) uint32 { return st.shardOf(items[i].Key.hash).number }
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(shard(a), shard(b)) })
 	for len(order) > 0 {
 		n := oneShard(len(order), func(i int) uint32 { return shard(order[i]) })
 		done, err := st.putSome(ctx, items, order[:n])
 		if stored += done; err != nil {
+			rearrange(items, all)
 			return stored, err
 		}
 		order = order[n:]
 	}
 	return stored, nil
+}
+
+// rearrange puts the items into that order.
+func rearrange(items []KeyItem, order []int) {
+	was := slices.Clone(items)
+	for at, i := range order {
+		items[at] = was[i]
+	}
 }
 
 // putSome stores items of one shard.

@@ -1,6 +1,10 @@
 package slab
 
-import "github.com/flagstone-shm/flagstone/internal/shm"
+import (
+	"errors"
+
+	"github.com/flagstone-shm/flagstone/internal/shm"
+)
 
 // Stats are a slab's figures, summed over its shards: of all processes, since the
 // slab was made. They are counted in shared memory, under the shards' locks.
@@ -85,16 +89,20 @@ func (s *Slab) Counters() (c Counters) {
 	return c
 }
 
-// Stats returns the sums over the tiers.
+// Stats returns the sums over the tiers. It is ErrStale if one was retired meanwhile,
+// and with a tier missing the error says so.
 func (st *Stack) Stats() (all Stats, err error) {
 	for i := range st.tiers {
 		of, err := st.tiers[i].Slab.Stats()
+		if i > 0 && errors.Is(err, ErrClosed) && st.usable() == nil {
+			err = ErrStale
+		}
 		if err != nil {
 			return all, err
 		}
 		all.add(of)
 	}
-	return all, nil
+	return all, st.Missing
 }
 
 // add adds the figures of another slab.
@@ -107,11 +115,23 @@ func (s *Stats) add(o Stats) {
 		sum  *uint64
 		more uint64
 	}{
-		{&s.Records, o.Records}, {&s.Cells, o.Cells}, {&s.TotalCells, o.TotalCells}, {&s.Bytes, o.Bytes},
-		{&s.Sets, o.Sets}, {&s.Deletes, o.Deletes}, {&s.EvictedFull, o.EvictedFull},
-		{&s.EvictedCutoff, o.EvictedCutoff}, {&s.EvictedTag, o.EvictedTag}, {&s.Cleared, o.Cleared},
-		{&s.Expired, o.Expired}, {&s.MovedIn, o.MovedIn}, {&s.MovedOut, o.MovedOut}, {&s.Rebuilds, o.Rebuilds},
-		{&s.Steals, o.Steals}, {&s.Dropped, o.Dropped}, {&s.Overflow, o.Overflow},
+		{&s.Records, o.Records},
+		{&s.Cells, o.Cells},
+		{&s.TotalCells, o.TotalCells},
+		{&s.Bytes, o.Bytes},
+		{&s.Sets, o.Sets},
+		{&s.Deletes, o.Deletes},
+		{&s.EvictedFull, o.EvictedFull},
+		{&s.EvictedCutoff, o.EvictedCutoff},
+		{&s.EvictedTag, o.EvictedTag},
+		{&s.Cleared, o.Cleared},
+		{&s.Expired, o.Expired},
+		{&s.MovedIn, o.MovedIn},
+		{&s.MovedOut, o.MovedOut},
+		{&s.Rebuilds, o.Rebuilds},
+		{&s.Steals, o.Steals},
+		{&s.Dropped, o.Dropped},
+		{&s.Overflow, o.Overflow},
 	} {
 		*f.sum += f.more
 	}
@@ -146,7 +166,10 @@ func (st *Stack) Len() (n uint64, err error) {
 			n += uint64(sh.head.Live.Load())
 		}
 	}
-	return n, st.usable()
+	if err := st.usable(); err != nil {
+		return 0, err
+	}
+	return n, st.Missing
 }
 
 // Holder is who holds a shard's lock.
