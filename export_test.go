@@ -3,8 +3,11 @@ package flagstone
 import (
 	"context"
 	"encoding/binary"
+	"math"
+	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/slab"
+	"github.com/flagstone-shm/flagstone/table"
 )
 
 // Scopes calls do for each record in a namespace, with the namespace's id.
@@ -32,6 +35,20 @@ func (c *Cache) ID(name string) uint64 {
 // Waiting returns how many lookups of this handle have had to wait for a load.
 func (c *Cache) Waiting() uint64 { return c.loads.waits.Load() }
 
+// Shift moves up to limit records of one tier to another one, those unused for
+// longest first.
+func (c *Cache) Shift(ctx context.Context, from, to, limit int) (moved int, err error) {
+	err = c.update(ctx, func(v *view) error {
+		if max(from, to) >= len(v.tiers) {
+			return ErrRetired
+		}
+		n, err := v.slab.Move(ctx, v.tiers[from].slab, v.tiers[to].slab, math.MaxUint64, limit-moved)
+		moved += n
+		return err
+	})
+	return moved, err
+}
+
 // Seed returns the seed of the cache's hashes.
 func (c *Cache) Seed() uint64 { return c.table.HashSeed() }
 
@@ -39,3 +56,22 @@ func (c *Cache) Seed() uint64 { return c.table.HashSeed() }
 func (c *Cache) GrowBelow(ctx context.Context, last uint64) (*Slab, error) {
 	return c.grow(ctx, "", Shape{}, last)
 }
+
+// Held returns how many records each tier holds.
+func (c *Cache) Held() (records []uint64, err error) {
+	v, err := c.fresh()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range v.tiers {
+		st, err := t.slab.Stats()
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, st.Records)
+	}
+	return records, v.slab.Missing
+}
+
+// StateWord returns the state word of a directory entry.
+func (c *Cache) StateWord(e table.Entry) *atomic.Uint64 { return c.table.StateWord(e) }

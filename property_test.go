@@ -90,6 +90,8 @@ type machine struct {
 	used, room uint64 // cells
 	period     uint64 // of turns, in records
 
+	drained bool // a slab went, and what was counted in it
+
 	tokens map[flagstone.Token]bool // that were seen
 	spaces map[string]int           // the scope of each namespace that has an id
 	scopes []uint64                 // the id of each scope that ever was, 0 as long as it cannot be seen
@@ -126,6 +128,8 @@ func behavesAsModel(t *rapid.T) {
 	if rapid.Bool().Draw(t, "private") { // one handle, and all is gone with it
 		m.options.Private, m.options.Dir, m.options.Regions = true, "", 1
 	}
+	m.options.Search = rapid.SampledFrom([]flagstone.Search{flagstone.Interleaved, flagstone.InOrder, flagstone.Parallel}).Draw(t, "search")
+	m.options.NoPromotion = rapid.Bool().Draw(t, "no promotion")
 	defer func() {
 		for _, c := range m.handles {
 			must(t, c.Close())
@@ -159,6 +163,9 @@ func behavesAsModel(t *rapid.T) {
 		"clear":       m.clear,
 		"scan":        m.scan,
 		"repair":      m.repair,
+	}
+	if m.options.Shards > 1 && !m.options.Private { // slabs come and go, and no answer changes
+		steps["grow"], steps["move"], steps["drain"] = m.grow, m.move, m.drain
 	}
 	for range 3 { // what matters happens in a cache that has seen something
 		t.Repeat(steps)
@@ -945,6 +952,60 @@ func (m *machine) repair(t *rapid.T) {
 	})
 }
 
+// grow adds a slab like the first one.
+func (m *machine) grow(t *rapid.T) {
+	c := m.step(t)
+	tiers, err := c.Tiers()
+	if must(t, err); len(tiers) == 4 {
+		t.Skip()
+	}
+	_, err = c.Grow(m.ctx, "grown", flagstone.Shape{})
+	must(t, err)
+}
+
+// twoTiers draws two of them.
+func (m *machine) twoTiers(t *rapid.T, c *flagstone.Cache) (tiers []*flagstone.Slab, from, to int) {
+	tiers, err := c.Tiers()
+	if must(t, err); len(tiers) == 1 {
+		t.Skip()
+	}
+	from = rapid.IntRange(0, len(tiers)-1).Draw(t, "from")
+	return tiers, from, (from + rapid.IntRange(1, len(tiers)-1).Draw(t, "further")) % len(tiers)
+}
+
+// move moves the oldest records of one slab to another one.
+func (m *machine) move(t *rapid.T) {
+	c := m.step(t)
+	_, from, to := m.twoTiers(t, c)
+	_, err := c.Shift(m.ctx, from, to, rapid.SampledFrom([]int{1, 3, math.MaxInt}).Draw(t, "limit"))
+	must(t, err)
+}
+
+// drain moves all that there is into a slab, and retires it: what has expired goes.
+func (m *machine) drain(t *rapid.T) {
+	c := m.step(t)
+	tiers, _, to := m.twoTiers(t, c)
+	to = max(to, 1)
+	for from := range tiers {
+		if from != to {
+			_, err := c.Shift(m.ctx, from, to, math.MaxInt)
+			must(t, err)
+		}
+	}
+	for i, e := range maps.Clone(m.entries) {
+		if !m.alive(i) && m.wall() >= e.expiry+uint64(e.staleFor/time.Millisecond) {
+			m.remove(i)
+		}
+	}
+	moved, err := tiers[to].Drain(m.ctx)
+	if must(t, err); moved != len(m.entries) {
+		t.Fatalf("%d moved, want %d", moved, len(m.entries))
+	}
+	_, err = tiers[to].Drain(m.ctx)
+	mustFail(t, err, flagstone.ErrRetired)
+	m.drained = true
+}
+
 // learn finds the ids of new scopes: of one whose namespace has lost it within the
 // same step, by its records.
 func (m *machine) learn(t *rapid.T, c *flagstone.Cache) {
@@ -983,6 +1044,13 @@ func (m *machine) agree(t *rapid.T) {
 		want := got // but for what the model knows
 		want.Records, want.Cells, want.Bytes = uint64(len(m.entries)), m.used, 0
 		want.Sets, want.Deletes, want.Rebuilds, want.Steals, want.Dropped = m.sets, m.deleted, m.rebuilt, 0, 0
+		if m.drained {
+			m.deleted, m.evictedCutoff, m.evictedTag, m.cleared = got.Deletes, got.EvictedCutoff, got.EvictedTag, got.Cleared
+			want.Deletes = m.deleted
+			if got.Rebuilds > m.rebuilt { // one that the directory's last change made begin anew
+				m.rebuilt, want.Rebuilds = got.Rebuilds, got.Rebuilds
+			}
+		}
 		want.EvictedFull, want.EvictedCutoff, want.EvictedTag, want.Cleared = m.evictedFull, m.evictedCutoff, m.evictedTag, m.cleared
 		for i, e := range m.entries {
 			want.Bytes += uint64(i.keyBytes() + len(e.value))

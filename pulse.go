@@ -33,7 +33,12 @@ const (
 
 func (p *pulse) start(h *handle) {
 	p.of, p.work, p.done = h, make(chan struct{}, 1), make(chan struct{})
-	p.ended.Go(p.run)
+	cancel := func() {}
+	if h.control != nil {
+		p.news, cancel = h.control.Subscribe()
+		h.follow(ByCall) // nobody has listened since the view was made
+	}
+	p.ended.Go(func() { defer cancel(); p.run() })
 }
 
 func (p *pulse) stop() {
@@ -59,11 +64,6 @@ func (p *pulse) rouse() {
 
 func (p *pulse) run() {
 	h := p.of
-	if h.control != nil {
-		news, cancel := h.control.Subscribe()
-		defer cancel()
-		p.news = news
-	}
 	for {
 		select {
 		case <-p.work:

@@ -199,16 +199,19 @@ func (s *scope) SetBatch(ctx context.Context, items []KeyItem) (stored int, err 
 			return 0, err
 		}
 	}
-	err = s.cache.update(ctx, func(v *view) error {
-		id, _, err := s.prefix(ctx, v, nil, true)
-		if err != nil {
-			return err
+	var id []byte
+	err = s.cache.update(ctx, func(v *view) (err error) {
+		if id == nil {
+			if id, _, err = s.prefix(ctx, v, make([]byte, 0, 8), true); err != nil {
+				id = nil
+				return err
+			}
+			for i := range items {
+				batch[i].Key = s.under(v, slices.Clip(id), items[i].Key)
+			}
 		}
-		for i := range items {
-			batch[i].Key = s.under(v, slices.Clip(id), items[i].Key)
-		}
-		n, err := v.slab.PutBatch(ctx, batch)
-		stored = max(stored, n)
+		n, err := v.slab.PutBatch(ctx, batch[stored:]) // what is stored may be others' by now
+		stored += n
 		return err
 	})
 	return stored, err

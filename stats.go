@@ -87,7 +87,11 @@ func (c *Cache) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
-	figures, err := v.slab.Stats()
+	var figures slab.Stats
+	err = c.read(func(st *slab.Stack) (err error) {
+		figures, err = st.Stats()
+		return err
+	})
 	g := v.tiers[0].slab.Geometry()
 	c.publishCounters()
 	st := Stats{Stats: figures, Geometry: g, FileSize: g.FileSize(), Headroom: g.Headroom(), Own: c.own()}

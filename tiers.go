@@ -50,6 +50,9 @@ func (s Shape) below(g slab.Geometry) (Shape, error) {
 	if s.MaxValue == 0 {
 		s.MaxValue = int(g.MaxValue)
 	}
+	if s.OnFull == 0 {
+		s.OnFull = g.OnFull
+	}
 	if s.Precision == 0 {
 		s.Precision = millis(uint64(g.StampMillis) + 1)
 	}
@@ -139,6 +142,9 @@ func (c *Cache) drain(ctx context.Context, e table.Entry, giveUp uint64) (moved 
 	empty := false
 	err = c.update(ctx, func(v *view) error {
 		t, ok := v.tier(e.SegmentID)
+		if !ok && v.slab.Missing != nil {
+			return v.slab.Missing
+		}
 		if !ok {
 			return fmt.Errorf("slab %q: %w", e.Name, ErrRetired)
 		}

@@ -166,6 +166,10 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 	o.Changes, o.Seen = c.changesWord, next.changes
 	var tiers []slab.Tier
 	for i, e := range entries {
+		if i == layout.MaxTiers { // a foreign grower's
+			o.Missing = fmt.Errorf("%w: %d slabs in the stack, the most are %d", ErrUnattached, len(entries), layout.MaxTiers)
+			break
+		}
 		t, known := tier{}, false
 		if old != nil {
 			t, known = old.tier(e.SegmentID)
@@ -227,7 +231,7 @@ func (c *Cache) stackEntries() (found []table.Entry) {
 	if len(found) == 0 || found[0].SegmentID != stack {
 		return nil
 	}
-	return found[:min(len(found), layout.MaxTiers)]
+	return found
 }
 
 // open maps a published slab: tier 0, or the next one of the view that is being made.
@@ -243,6 +247,9 @@ func (c *Cache) open(e table.Entry, v *view) (*slab.Slab, error) {
 		s, err = slab.OpenBelow(seg, v.tiers[0].slab, c.identity(e.SegmentID))
 	}
 	if err != nil {
+		if c.table.Retired(e) { // since Attach: what was to be read are zeros
+			err = fmt.Errorf("%w: %w", ErrRetired, err)
+		}
 		c.table.Detach(e.SegmentID)
 		return nil, errors.Join(err, seg.Close())
 	}
@@ -409,7 +416,7 @@ func (c *Cache) fresh() (*view, error) {
 	c.pulse.beat()
 	v := c.current()
 	var err error
-	looks := 0
-	c.stale(&v, &looks, &err)
+	for looks := 0; c.stale(&v, &looks, &err); { // who was quicker may have begun before this call
+	}
 	return v, err
 }

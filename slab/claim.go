@@ -86,7 +86,7 @@ func (st *Stack) judge(c Claim) Claim {
 // ClaimOf returns who computes the key's value, without a lock; as in Get it may
 // return ErrBusy. It costs a lookup and, for another's claim, a look at its lease.
 func (st *Stack) ClaimOf(k Key) (Claim, error) {
-	it, ok, err := st.Peek(make([]byte, 0, 128), k.claim())
+	it, ok, err := st.Look(make([]byte, 0, 128), k.claim(), Quiet|Silent|Deep)
 	if err != nil || !ok {
 		return Claim{}, err
 	}

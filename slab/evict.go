@@ -209,7 +209,7 @@ func (st *Stack) moves() (n uint64, err error) {
 	for i := range st.columns {
 		n += st.columns[i].moves()
 	}
-	return n, nil
+	return n, st.Missing
 }
 
 // evictBucket evicts from the chain of one bucket in each tier. It leaves the

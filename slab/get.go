@@ -31,6 +31,7 @@ const (
 	Quiet  How = 1 << iota // no use of the record
 	Silent                 // not counted
 	Bare                   // without the value
+	Deep                   // in all tiers, whatever StackOptions.Reads says
 	stale                  // of expired values too that may still be served
 )
 
@@ -127,8 +128,10 @@ func (st *Stack) Peek(dst []byte, k Key) (it Item, ok bool, err error) {
 	return st.Look(dst, k, Quiet|Silent)
 }
 
-// Use looks without being counted.
-func (st *Stack) Use(dst []byte, k Key) (it Item, ok bool, err error) { return st.Look(dst, k, Silent) }
+// Use looks without being counted, and in all tiers: it is for the library's own records.
+func (st *Stack) Use(dst []byte, k Key) (it Item, ok bool, err error) {
+	return st.Look(dst, k, Silent|Deep)
+}
 
 // GetStale is Use of the value, but where the value has expired and may still be
 // served while a loader is at work, it returns it, and old is set.
@@ -176,12 +179,15 @@ func (st *Stack) lookup(dst []byte, k *Key, l *look) (value []byte, ok bool, err
 // either: the record may have gone up past the reader. PROTOCOL.md, "Lookup"; models
 // rebuild.pml, tiers.pml, comeback.pml.
 func (col *column) read(dst []byte, k *Key, l *look) ([]byte, verdict) {
-	epoch := &col.top.head.Epoch
+	epoch, tiers := &col.top.head.Epoch, col.tiers
+	if l.How&Deep == 0 {
+		tiers = tiers[:col.stack.Reads]
+	}
 	for l.tries = patience; l.tries >= 0; l.tries-- {
 		before := epoch.Load() // pairs with rebuild, which makes it odd first and even last, with moves up, and with release
 		if before&layout.EpochRebuilding == 0 {
 			out, found := dst, miss
-			for _, sh := range col.tiers[:col.stack.Reads] {
+			for _, sh := range tiers {
 				if out, found = sh.search(dst, k, l); found != miss {
 					break
 				}

@@ -14,8 +14,9 @@ type KeyItem struct {
 
 // PutBatch stores all items, each as Put would with Anyhow; those of one key in
 // their order. Items of one shard share its lock, for up to 64 at a time. It
-// begins with none that does not fit the slab; on another error some are stored,
-// as many as it says.
+// begins with none that does not fit the slab; on another error the first of them,
+// as many as it says, are stored, and the others are left to be gone on with: the
+// items change their places then.
 func (st *Stack) PutBatch(ctx context.Context, items []KeyItem) (stored int, err error) {
 	if err := st.usable(); err != nil {
 		return 0, err
@@ -25,12 +26,31 @@ func (st *Stack) PutBatch(ctx context.Context, items []KeyItem) (stored int, err
 			return 0, err
 		}
 	}
+	var settled []int // in the order in which they were stored
 	err = st.eachColumn(len(items), func(i int) uint64 { return items[i].Key.hash }, func(col *column, which []int) error {
 		done, err := st.putSome(ctx, col, items, which)
-		stored += done
+		settled = append(settled, which[:done]...)
 		return err
 	})
-	return stored, err
+	if err != nil {
+		storedFirst(items, settled)
+	}
+	return len(settled), err
+}
+
+// storedFirst puts the items that were stored before the others.
+func storedFirst(items []KeyItem, stored []int) {
+	was, done := slices.Clone(items), make([]bool, len(items))
+	for at, i := range stored {
+		items[at], done[i] = was[i], true
+	}
+	at := len(stored)
+	for i := range was {
+		if !done[i] {
+			items[at] = was[i]
+			at++
+		}
+	}
 }
 
 // eachColumn calls do with the numbers below n, up to perLock of one column at a time

@@ -1,6 +1,10 @@
 package slab
 
-import "github.com/flagstone-shm/flagstone/internal/shm"
+import (
+	"errors"
+
+	"github.com/flagstone-shm/flagstone/internal/shm"
+)
 
 // Stats are a slab's figures, summed over its shards: of all processes, since the
 // slab was made. They are counted in shared memory, under the shards' locks.
@@ -85,16 +89,20 @@ func (s *Slab) Counters() (c Counters) {
 	return c
 }
 
-// Stats returns the sums over the tiers.
+// Stats returns the sums over the tiers. It is ErrStale if one was retired meanwhile,
+// and with a tier missing the error says so.
 func (st *Stack) Stats() (all Stats, err error) {
 	for i := range st.tiers {
 		of, err := st.tiers[i].Slab.Stats()
+		if i > 0 && errors.Is(err, ErrClosed) && st.usable() == nil {
+			err = ErrStale
+		}
 		if err != nil {
 			return all, err
 		}
 		all.add(of)
 	}
-	return all, nil
+	return all, st.Missing
 }
 
 // add adds the figures of another slab.
@@ -158,7 +166,10 @@ func (st *Stack) Len() (n uint64, err error) {
 			n += uint64(sh.head.Live.Load())
 		}
 	}
-	return n, st.usable()
+	if err := st.usable(); err != nil {
+		return 0, err
+	}
+	return n, st.Missing
 }
 
 // Holder is who holds a shard's lock.
