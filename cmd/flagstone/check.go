@@ -29,8 +29,8 @@ func (a *app) checkCommand() *cobra.Command {
 	var repair bool
 	cmd := &cobra.Command{
 		Use: "check NAME", Short: "Look for contradictions in a cache; exit 1 if there are any", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
-		Long: `Compares index, order, free lists and counts with the records, shard by shard,
-holding the shard's lock meanwhile.
+		Long: `Compares index, order, free lists and counts with the records, shard by shard and of
+all slabs, holding the shard's lock meanwhile; and sees that no key is in two slabs.
 
 With --repair, if anything is wrong, all shards are rebuilt from their records and
 checked again. Whole records stay; how many damaged ones had to be given up is

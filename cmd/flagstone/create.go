@@ -34,7 +34,7 @@ each shard gets headroom, which is printed.`,
 				o.Order = flagstone.Order(by)
 			}
 			o.CellSize, o.MaxKey, o.MaxValue = int(cell), int(maxKey), int(maxValue)
-			cache, err := flagstone.Open(ctx, a.name, o)
+			cache, err := flagstone.Open(ctx, a.name, modest(o))
 			if err != nil {
 				return err
 			}
@@ -146,7 +146,7 @@ func madeSlab(t *table.Table) bool {
 		}
 	}
 	for _, e := range t.Entries() {
-		if e.Kind == table.KindSlab && e.Tier == 0 {
+		if e.Kind == table.KindSlab && e.Tier == 0 && e.Name == "primary" {
 			return e.Creator == self
 		}
 	}

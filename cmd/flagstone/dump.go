@@ -32,8 +32,8 @@ type fieldJSON struct {
 func (a *app) dumpCommand() *cobra.Command {
 	var o dump.Options
 	cmd := &cobra.Command{
-		Use: "dump NAME [control|primary|SEGMENT]", Short: "Show a cache's files field by field", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: a.completeNames,
-		Long: `Shows the control segment, the primary slab, or the segment with that id, field by
+		Use: "dump NAME [control|primary|SLAB|SEGMENT]", Short: "Show a cache's files field by field", Args: cobra.RangeArgs(1, 2), ValidArgsFunction: a.completeNames,
+		Long: `Shows the control segment, the slab of that name, or that with that id, field by
 field: offset, name, value, what it means and, at the first struct of a kind, what
 the field is for. See spec/PROTOCOL.md for the whole.
 

@@ -81,8 +81,16 @@ func (a *app) judge(err error) (code int, advice string) {
 		return exitError, fmt.Sprintf("remove it with `flagstone destroy %s`, then make it again", a.name)
 	case is(flagstone.ErrNoRegion):
 		return exitError, "close a handle, `flagstone stat` shows whose they are; or destroy the cache and create it with more --regions"
+	case is(errNoSlab):
+		return exitError, fmt.Sprintf("`flagstone stat %s` shows the slabs", a.name)
+	case is(table.ErrNoEntry):
+		return exitError, fmt.Sprintf("the directory is full: `flagstone drain %s SLAB` removes one, `flagstone stat %[1]s` shows them", a.name)
+	case is(flagstone.ErrRetired):
+		return exitError, fmt.Sprintf("somebody else has drained it; `flagstone stat %s` shows what there is", a.name)
+	case is(flagstone.ErrUnattached):
+		return exitError, "raise this process's limits (`ulimit -n`, `ulimit -v`) and try again"
 	case is(flagstone.ErrFull):
-		return exitError, fmt.Sprintf("make room with `flagstone evict %s --older-than D --max N`, or create a larger cache, or one with --on-full evict", a.name)
+		return exitError, fmt.Sprintf("make room with `flagstone evict %s --older-than D --max N` or `flagstone grow %[1]s`, or create a cache with --on-full evict", a.name)
 	case is(flagstone.ErrKeyTooLong), is(flagstone.ErrValueTooLong):
 		return exitError, "create the cache with a larger --max-key or --max-value"
 	case is(flagstone.ErrNotCounter):

@@ -18,6 +18,7 @@ type listedJSON struct {
 	Records   uint64 `json:"records"`
 	Capacity  uint64 `json:"capacity"`
 	Bytes     uint64 `json:"bytes"` // of keys and values
+	Slabs     int    `json:"slabs"` // of which the other figures are sums
 	FileSize  uint64 `json:"file_size"`
 	Error     string `json:"error,omitempty"`
 }
@@ -35,13 +36,13 @@ func (a *app) lsCommand() *cobra.Command {
 				all = append(all, a.listed(cmd.Context(), name))
 			}
 			return a.show(all, func(w io.Writer) {
-				fmt.Fprintln(w, "NAME\tPROCESSES\tRECORDS\tCAPACITY\tBYTES\tFILE SIZE")
+				fmt.Fprintln(w, "NAME\tPROCESSES\tRECORDS\tCAPACITY\tBYTES\tSLABS\tFILE SIZE")
 				for _, l := range all {
 					if l.Error != "" {
-						fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t%s\n", l.Name, l.Error)
+						fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t-\t%s\n", l.Name, l.Error)
 						continue
 					}
-					fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\n", l.Name, l.Processes, l.Records, l.Capacity, bytesText(l.Bytes), bytesText(l.FileSize))
+					fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%d\t%s\n", l.Name, l.Processes, l.Records, l.Capacity, bytesText(l.Bytes), l.Slabs, bytesText(l.FileSize))
 				}
 			})
 		},
@@ -51,7 +52,11 @@ func (a *app) lsCommand() *cobra.Command {
 func (a *app) listed(ctx context.Context, name string) (out listedJSON) {
 	err := a.look(ctx, name, func(_ context.Context, c *flagstone.Cache) error {
 		st, err := c.Stats()
-		out = newListed(name, st)
+		if err != nil {
+			return err
+		}
+		tiers, err := c.TierStats()
+		out = newListed(name, st, tiers)
 		return err
 	})
 	if err != nil {
@@ -70,9 +75,13 @@ func alive(st flagstone.Stats) (n int) {
 	return n
 }
 
-func newListed(name string, st flagstone.Stats) listedJSON {
-	return listedJSON{
-		Name: name, Processes: alive(st), Records: st.Records, Capacity: st.Geometry.Capacity,
-		Bytes: st.Bytes, FileSize: st.FileSize,
+func newListed(name string, st flagstone.Stats, tiers []flagstone.TierStats) listedJSON {
+	out := listedJSON{Name: name, Processes: alive(st), Slabs: len(tiers)}
+	for _, t := range tiers {
+		out.Records += t.Records
+		out.Capacity += t.Geometry.Capacity
+		out.Bytes += t.Bytes
+		out.FileSize += t.FileSize
 	}
+	return out
 }

@@ -72,8 +72,10 @@ type entryJSON struct {
 	Kind       uint32    `json:"kind"`
 	Name       string    `json:"name"`
 	Tier       uint32    `json:"tier"`
+	Drains     uint16    `json:"drains"` // how often it was drained, or begun to be
 	Segment    hex       `json:"segment"`
-	Size       uint64    `json:"size"` // bytes
+	Stack      hex       `json:"stack"` // slabs: segment id of the first one of the cache; else 0
+	Size       uint64    `json:"size"`  // bytes
 	Mutex      uint32    `json:"mutex"`
 	Created    time.Time `json:"created"`
 }
@@ -81,8 +83,27 @@ type entryJSON struct {
 func newEntry(e table.Entry) entryJSON {
 	return entryJSON{
 		Entry: e.Index, Generation: e.Generation, State: strings.ToLower(e.State.String()), Kind: e.Kind, Name: e.Name,
-		Tier: e.Tier, Segment: hex(e.SegmentID), Size: e.Size, Mutex: e.MutexID, Created: e.Created,
+		Tier: e.Tier, Drains: e.Drains, Stack: hex(e.Stack), Segment: hex(e.SegmentID), Size: e.Size, Mutex: e.MutexID, Created: e.Created,
 	}
+}
+
+// stack names the slab's stack: itself or another.
+func (e entryJSON) stack() string {
+	switch e.Stack {
+	case 0:
+		return "-"
+	case e.Segment:
+		return "its own"
+	}
+	return e.Stack.String()
+}
+
+// what names a segment in a line of text.
+func (e entryJSON) what() string {
+	if e.Kind == table.KindSlab {
+		return fmt.Sprintf("slab %s, tier %d", plain(e.Name), e.Tier)
+	}
+	return fmt.Sprintf("%s %s", e.kind(), plain(e.Name))
 }
 
 // kind names the kind of a segment.

@@ -36,8 +36,9 @@ ls, stat, dump, get, ttl, keys and watch only look: they have no part in the cac
 write nothing, work though all its regions are taken, and nobody notices them.
 
 Exit codes: 0 success; 1 a negative answer (get, ttl and touch missed, del found
-nothing, set --if-absent found a value, check found problems that it did not
-repair, watch saw fewer events than asked for); 2 wrong usage; 3 any other error.`
+nothing, set --if-absent found a value, drain and move found no room, check found
+problems that it did not repair, watch saw fewer events than asked for); 2 wrong
+usage; 3 any other error.`
 
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
@@ -53,9 +54,11 @@ func (a *app) command() *cobra.Command {
 		a.createCommand(), a.sizeCommand(), a.lsCommand(), a.statCommand(), a.dumpCommand(),
 		a.getCommand(), a.setCommand(), a.delCommand(), a.incrCommand(), a.ttlCommand(), a.touchCommand(),
 		a.keysCommand(), a.evictCommand(),
+		a.growCommand(), a.drainCommand(),
 		a.checkCommand(), a.watchCommand(), a.destroyCommand(),
 		a.replayCommand(), a.workerCommand(), demo.Command(), a.versionCommand(),
 	)
+	root.AddCommand(a.planned()...)
 	root.InitDefaultCompletionCmd()
 	a.noteRunning(root)
 	return root
@@ -97,7 +100,7 @@ func (a *app) with(ctx context.Context, name string, o flagstone.Options, f work
 	ctx, cancel := a.within(ctx)
 	defer cancel()
 	a.name, o.Dir, o.Group = name, a.dir, a.group
-	cache, err := flagstone.Open(ctx, name, o)
+	cache, err := flagstone.Open(ctx, name, modest(o))
 	if err != nil {
 		return err
 	}

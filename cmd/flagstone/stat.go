@@ -19,7 +19,9 @@ type statJSON struct {
 	Path      string        `json:"path"`
 	UUID      string        `json:"uuid"`
 	Changes   uint64        `json:"changes"`
-	Shape     shapeJSON     `json:"shape"`
+	Steward   *holderJSON   `json:"steward"` // null: there is none
+	Shape     shapeJSON     `json:"shape"`   // of the first slab
+	Tiers     []tierJSON    `json:"tiers"`
 	Content   contentJSON   `json:"content"`
 	Evictions evictionsJSON `json:"evictions"`
 	Repairs   repairsJSON   `json:"repairs"`
@@ -27,20 +29,23 @@ type statJSON struct {
 	Total     countersJSON  `json:"total"`
 	Regions   []processJSON `json:"regions"`
 	Entries   []entryJSON   `json:"entries"`
-	Locks     []lockJSON    `json:"locks"` // shard locks held at this moment
+	Locks     []lockJSON    `json:"locks"`   // shard locks held at this moment
+	Mutexes   []mutexJSON   `json:"mutexes"` // held or awaited at this moment
 }
 
-// contentJSON is what is in the cache, and what was written since it was made.
+// contentJSON is what is in all slabs, and what was written since they were made.
 type contentJSON struct {
 	Records       uint64  `json:"records"` // expired ones included
 	Cells         uint64  `json:"cells"`
 	TotalCells    uint64  `json:"total_cells"`
-	Bytes         uint64  `json:"bytes"` // of keys and values
+	FileSizes     uint64  `json:"file_sizes"` // bytes, of all slabs
+	Bytes         uint64  `json:"bytes"`      // of keys and values
 	BytesEach     float64 `json:"bytes_each"`
 	OverflowInUse uint64  `json:"overflow_buckets"`
 	Sets          uint64  `json:"sets"`
 	Deletes       uint64  `json:"deletes"`
 	Cleared       uint64  `json:"cleared"`
+	Expired       uint64  `json:"expired"` // removed as they had expired
 }
 
 // evictionsJSON counts records by the reason for which they left; the ages, in
@@ -78,6 +83,7 @@ type countersJSON struct {
 
 type processJSON struct {
 	regionJSON
+	Behind   uint64       `json:"behind"` // changes that it has not seen
 	Counters countersJSON `json:"counters"`
 }
 
@@ -90,14 +96,22 @@ type lockJSON struct {
 
 func (a *app) statCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "stat NAME", Short: "Show shape, content, evictions, repairs, processes and locks", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
+		Use: "stat NAME", Short: "Show slabs, content, evictions, repairs, processes and locks", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
 		Long: `Shows how a cache was made, what is in it, why records left it, how often it had to
-be repaired, who has it open and did what, what its directory lists and which
-shards are locked. The figures are of one moment and need not agree with each
-other. What is counted by process is published about once a second. The command
-only looks, and is none of the processes shown.`,
+be repaired, its slabs in the order in which they are searched, who has it open and
+did what, who is the steward, what the directory lists, which shards are locked and
+who holds mutexes. A column of a shard has one lock for all slabs.
+
+The hit rate of a slab is that of the lookups that came as far as it. Hits are
+counted by the number of the tier: earlier slabs of that number are included, and
+from tier 7 on all are counted together.
+
+The figures are of one moment and need not agree with each other. What is counted
+by process is published about once a second. The command only looks, and is none of
+the processes shown.`,
 		Example: `  flagstone stat sessions
-  flagstone stat sessions --json | jq .hit_ratio`,
+  flagstone stat sessions --json | jq .hit_ratio
+  flagstone stat sessions --json | jq '.tiers[] | {name, records, hit_ratio}'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out, err := a.stat(cmd.Context(), args[0])
 			if err != nil {
@@ -129,29 +143,42 @@ func newStat(t *table.Reader, c *flagstone.Cache) (out statJSON, err error) {
 	if err != nil {
 		return out, err
 	}
+	tiers, err := newTiers(c, st)
+	if err != nil {
+		return out, err
+	}
 	holders, err := c.Holders()
 	if err != nil {
 		return out, err
 	}
+	entries := t.Entries()
 	uuid := t.UUID()
 	out = statJSON{
 		Name: t.Name(), Path: t.Dir(), UUID: fmt.Sprintf("%016x%016x", uuid[0], uuid[1]), Changes: t.Changes(),
-		Shape: newShape(st, t.Geometry()),
+		Shape: newShape(st, t.Geometry()), Tiers: tiers,
 		Content: contentJSON{
 			Records: st.Records, Cells: st.Cells, TotalCells: st.TotalCells, Bytes: st.Bytes, BytesEach: ratio(st.Bytes, st.Records),
-			OverflowInUse: st.Overflow, Sets: st.Sets, Deletes: st.Deletes, Cleared: st.Cleared,
+			OverflowInUse: st.Overflow, Sets: st.Sets, Deletes: st.Deletes, Cleared: st.Cleared, Expired: st.Expired,
 		},
 		Evictions: evictionsJSON{st.EvictedFull, st.EvictedCutoff, st.EvictedTag, st.AgeMean, st.AgeLast},
 		Repairs:   repairsJSON{st.Steals, st.Rebuilds, st.Dropped},
 		HitRatio:  ratio(st.Total.Hits, st.Total.Hits+st.Total.Misses), Total: countersJSON(st.Total),
-		Regions: []processJSON{}, Entries: []entryJSON{}, Locks: []lockJSON{},
+		Regions: []processJSON{}, Entries: []entryJSON{}, Locks: []lockJSON{}, Mutexes: newMutexes(st, entries),
 	}
+	for _, tier := range tiers {
+		out.Content.FileSizes += tier.FileSize
+	}
+	regions := []table.Region{}
 	pids := map[[2]uint32]uint32{}
 	for _, p := range st.Processes {
 		pids[[2]uint32{uint32(p.Index), p.Generation}] = p.Pid
-		out.Regions = append(out.Regions, processJSON{newRegion(p.Region), countersJSON(p.Counters)})
+		regions = append(regions, p.Region)
+		out.Regions = append(out.Regions, processJSON{newRegion(p.Region), behind(t, p.Region), countersJSON(p.Counters)})
 	}
-	for _, e := range t.Entries() {
+	if steward, ok := t.Steward(); ok {
+		out.Steward = newHolder(steward, regions)
+	}
+	for _, e := range entries {
 		out.Entries = append(out.Entries, newEntry(e))
 	}
 	for _, h := range holders {
@@ -162,14 +189,19 @@ func newStat(t *table.Reader, c *flagstone.Cache) (out statJSON, err error) {
 
 func (s statJSON) print(w io.Writer) {
 	fmt.Fprintf(w, "%s in %s\n", s.Name, s.Path)
+	if s.Steward == nil {
+		fmt.Fprintf(w, "no steward\n")
+	} else {
+		fmt.Fprintf(w, "steward: process %s, region %d\n", holder(s.Steward.Pid), s.Steward.Region)
+	}
 	fmt.Fprintf(w, "\nMADE FOR\n")
 	s.Shape.print(w)
 
 	c := s.Content
 	fmt.Fprintf(w, "\nCONTENT\n")
 	fmt.Fprintf(w, "records\t%d in %d of %d cells (%s)\n", c.Records, c.Cells, c.TotalCells, percent(c.Cells, c.TotalCells))
-	fmt.Fprintf(w, "bytes\t%s of keys and values, %.1f bytes a record, %s of the file\n", bytesText(c.Bytes), c.BytesEach, percent(c.Bytes, s.Shape.FileSize))
-	fmt.Fprintf(w, "since made\t%d sets, %d deletions, %d cleared\n", c.Sets, c.Deletes, c.Cleared)
+	fmt.Fprintf(w, "bytes\t%s of keys and values, %.1f bytes a record, %s of the files\n", bytesText(c.Bytes), c.BytesEach, percent(c.Bytes, c.FileSizes))
+	fmt.Fprintf(w, "since made\t%d sets, %d deletions, %d cleared, %d removed as expired\n", c.Sets, c.Deletes, c.Cleared, c.Expired)
 
 	e := s.Evictions
 	fmt.Fprintf(w, "evicted\t%d when full, %d by cutoff, %d by tag\n", e.Full, e.Cutoff, e.Tag)
@@ -178,6 +210,7 @@ func (s statJSON) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "repairs\t%d locks taken over, %d shards rebuilt, %d damaged records dropped\n", s.Repairs.Steals, s.Repairs.Rebuilds, s.Repairs.Dropped)
 
+	s.printTiers(w)
 	t := s.Total
 	fmt.Fprintf(w, "\nALL PROCESSES\n")
 	fmt.Fprintf(w, "lookups\t%d hits, %d misses (%s)\n", t.Hits, t.Misses, percent(t.Hits, t.Hits+t.Misses))
@@ -185,9 +218,9 @@ func (s statJSON) print(w io.Writer) {
 	fmt.Fprintf(w, "locks\t%d waits, %d taken over\n", t.LockWaits, t.Steals)
 
 	s.printRegions(w)
-	fmt.Fprintf(w, "\nENTRY\tKIND\tNAME\tTIER\tSTATE\tSEGMENT\tSIZE\tMUTEX\tCREATED\n")
+	fmt.Fprintf(w, "\nENTRY\tKIND\tNAME\tTIER\tSTATE\tDRAINS\tSEGMENT\tSTACK\tSIZE\tMUTEX\tCREATED\n")
 	for _, e := range s.Entries {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", e.Entry, e.kind(), plain(e.Name), e.Tier, e.State, e.Segment,
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", e.Entry, e.kind(), plain(e.Name), e.Tier, e.State, e.Drains, e.Segment, e.stack(),
 			bytesText(e.Size), e.Mutex, clock(e.Created))
 	}
 	if len(s.Locks) > 0 {
@@ -196,6 +229,7 @@ func (s statJSON) print(w io.Writer) {
 	for _, l := range s.Locks {
 		fmt.Fprintf(w, "%d\t%d\t%s\n", l.Shard, l.Region, holder(l.Pid))
 	}
+	s.printMutexes(w)
 }
 
 func (s statJSON) printRegions(w io.Writer) {
@@ -208,10 +242,19 @@ func (s statJSON) printRegions(w io.Writer) {
 		fmt.Fprintf(w, "%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", p.Region, p.Pid, yesNo(p.Alive),
 			n.Hits, n.Misses, n.Sets, n.Deletes, n.Loads, n.LockWaits, n.Steals, n.Rebuilds)
 	}
-	fmt.Fprintf(w, "\nREGION\tJOINED\tUID\tWAKE\tFLAGS\tSEEN\tHELD\tMAPPED\n")
+	fmt.Fprintf(w, "\nREGION\tJOINED\tUID\tWAKE\tFLAGS\tSEEN\tBEHIND\tHELD\tMAPPED\n")
 	for _, p := range s.Regions {
-		fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%#x\t%d of %d\t%s\t%d\n", p.Region, clock(p.Joined), p.UID, p.Wake, p.Flags, p.Acknowledged, s.Changes, p.held(), len(p.Mapped))
+		fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%#x\t%d of %d\t%d\t%s\t%d\n", p.Region, clock(p.Joined), p.UID, p.Wake, p.Flags, p.Acknowledged, s.Changes, p.Behind, p.held(), len(p.Mapped))
 	}
+}
+
+// behind returns how many changes a living handle has not seen.
+func behind(t *table.Reader, r table.Region) uint64 {
+	now := t.Changes()
+	if !r.Alive {
+		return 0
+	}
+	return now - min(r.Acknowledged, now)
 }
 
 func duration(ms uint64) time.Duration { return time.Duration(ms) * time.Millisecond }

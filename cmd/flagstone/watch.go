@@ -16,17 +16,20 @@ type eventJSON struct {
 	Event  string      `json:"event"`
 	Region *regionJSON `json:"region,omitempty"`
 	Entry  *entryJSON  `json:"entry,omitempty"`
+	// Of "steward"; without it nobody is.
+	Steward *holderJSON `json:"steward,omitempty"`
 }
 
 func (a *app) watchCommand() *cobra.Command {
 	var count int
 	var span time.Duration
 	cmd := &cobra.Command{
-		Use: "watch NAME", Short: "Print what happens: processes that come, go and die, segments", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
-		Long: `Prints one line per event, first what is there already as joined and published,
-until interrupted, or the cache is destroyed. It only looks, five times a second:
-what comes and goes between two looks is not seen.
-Events: joined, left, died, flags, published, draining, retired, destroyed.`,
+		Use: "watch NAME", Short: "Print what happens: processes that come, go and die, slabs, stewards", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
+		Long: `Prints one line per event, first what is there already as joined, published and
+steward, until interrupted, or the cache is destroyed. It only looks, five times a
+second: what comes and goes between two looks is not seen.
+Events: joined, left, died, flags of a process; published, draining, reopened,
+retired of a slab or another segment; steward; destroyed.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if count < 0 || span < 0 {
 				return usage{fmt.Errorf("--count %d --for %v: need no less than 0", count, span)}
@@ -54,7 +57,8 @@ Events: joined, left, died, flags, published, draining, retired, destroyed.`,
 func (a *app) watch(ctx context.Context, domain *table.Reader, count int) error {
 	seen := 0
 	for e := range domain.Watch(ctx) {
-		if err := a.line(newEvent(e), eventText(e)); err != nil {
+		out := newEvent(e, domain.Regions)
+		if err := a.line(out, out.text()); err != nil {
 			return err
 		}
 		if seen++; seen == count || e.Kind == table.Destroyed {
@@ -70,7 +74,8 @@ func (a *app) watch(ctx context.Context, domain *table.Reader, count int) error 
 	return nil
 }
 
-func newEvent(e table.Event) eventJSON {
+// newEvent is what to print of an event; regions tells whose is which.
+func newEvent(e table.Event, regions func() []table.Region) eventJSON {
 	out := eventJSON{Time: e.Time, Event: e.Kind.String()}
 	if e.Region != nil {
 		r := newRegion(*e.Region)
@@ -80,17 +85,23 @@ func newEvent(e table.Event) eventJSON {
 		entry := newEntry(*e.Entry)
 		out.Entry = &entry
 	}
+	if e.Steward != nil {
+		out.Steward = newHolder(*e.Steward, regions())
+	}
 	return out
 }
 
-func eventText(e table.Event) string {
-	text := fmt.Sprintf("%s %-9s", e.Time.Local().Format("15:04:05.000"), e.Kind)
+func (e eventJSON) text() string {
+	text := fmt.Sprintf("%s %-9s", e.Time.Local().Format("15:04:05.000"), e.Event)
 	switch {
 	case e.Region != nil:
-		return fmt.Sprintf("%s region %d, process %d, flags %#x", text, e.Region.Index, e.Region.Pid, e.Region.Flags)
+		return fmt.Sprintf("%s region %d, process %d, flags %#x", text, e.Region.Region, e.Region.Pid, e.Region.Flags)
 	case e.Entry != nil:
-		entry := newEntry(*e.Entry)
-		return fmt.Sprintf("%s entry %d, %s %s, segment %s, %s", text, entry.Entry, entry.kind(), plain(entry.Name), entry.Segment, bytesText(entry.Size))
+		return fmt.Sprintf("%s entry %d, %s, segment %s, %s", text, e.Entry.Entry, e.Entry.what(), e.Entry.Segment, bytesText(e.Entry.Size))
+	case e.Steward != nil:
+		return fmt.Sprintf("%s process %s, region %d", text, holder(e.Steward.Pid), e.Steward.Region)
+	case e.Event == table.StewardChanged.String():
+		return text + " nobody"
 	}
 	return text
 }

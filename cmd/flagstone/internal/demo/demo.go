@@ -1,6 +1,6 @@
 // Package demo is the command that shows the product's main job on real input:
 // four processes share the documentation summaries of Go packages, and one of
-// them is killed while it holds a lock.
+// them is killed while it holds a lock; then a cache grows and shrinks under load.
 package demo
 
 import (
@@ -37,6 +37,13 @@ const (
 	shards    = 8
 )
 
+// Of the budget, what the second act takes at most, and how long it takes to store
+// what it stores.
+const (
+	secondTime = 18 * time.Second
+	secondPace = 4 * time.Second
+)
+
 // settings are the command's flags.
 type settings struct {
 	goroot, dir string
@@ -51,12 +58,17 @@ func Command() *cobra.Command {
 	var s settings
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Show four processes sharing a cache, one of them killed inside Set",
+		Short: "Show processes sharing a cache that grows and shrinks, some of them killed",
 		Long: `Demo lets four worker processes summarise the documentation of Go packages and of
 all they import, from the Go toolchain's own source, in three ways: without a
 cache, with a private map in each process, and with a Flagstone cache. In the
 third, one worker is killed with SIGKILL while it holds a lock inside Set, and a
-new one takes its place. Progress goes to standard error, the figures to standard
+new one takes its place.
+
+In a second act blocks of the source go into a cache that is too small for them. A
+steward adds a slab, four processes that hear of it in different ways go on looking
+up what must be there, the load drops, and the slab is drained and removed, by
+another steward, as the first one is killed while it drains. Progress goes to standard error, the figures to standard
 output. The exit status is 0 only if everything held.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
@@ -77,7 +89,7 @@ output. The exit status is 0 only if everything held.`,
 	f.StringVar(&s.goroot, "goroot", "", "Go toolchain whose source is read (default: that of the go command)")
 	f.StringVar(&s.dir, "dir", "/dev/shm", "directory for the cache")
 	f.UintVar(&s.packages, "packages", 0, "root packages to take (default: as many as fit the budget)")
-	f.DurationVar(&s.budget, "budget", 50*time.Second, "time that the demo should take at most")
+	f.DurationVar(&s.budget, "budget", 58*time.Second, "time that the demo should take at most")
 	f.Uint64Var(&s.seed, "seed", 1, "seed of the choice and of the workers' orders")
 	f.BoolVar(&s.json, "json", false, "print the figures as JSON")
 	c.AddCommand(&cobra.Command{
@@ -116,13 +128,14 @@ func (s settings) main(ctx context.Context, exe []string, stdout, stderr io.Writ
 // directory without room is found out at once.
 func (s settings) measure(ctx context.Context, exe []string, p *progress) (f figures, err error) {
 	f = figures{Seed: s.seed, Workers: workers, Budget: s.budget, began: time.Now()}
+	first := max(s.budget-secondTime, s.budget*3/4)
 	if f.GOROOT, err = s.findGo(ctx); err != nil {
 		return f, err
 	}
 	err = s.withCache(ctx, func(name string, cache *flagstone.Cache) error {
 		t := newTree(f.GOROOT)
 		a := assignment{exe: exe, job: job{GOROOT: f.GOROOT, Seed: s.seed, Dir: s.dir, Domain: name}, tell: func(int, int) {}}
-		if a.roots, err = f.plan(ctx, a, t, int(s.packages), p); err != nil {
+		if a.roots, err = f.plan(ctx, a, t, int(s.packages), first, p); err != nil {
 			return err
 		}
 		for _, way := range []way{noCache, privateMaps, withFlagstone} {
@@ -136,13 +149,33 @@ func (s settings) measure(ctx context.Context, exe []string, p *progress) (f fig
 		}
 		return f.inspect(ctx, cache, t, p)
 	})
+	if err == nil {
+		err = f.grow(ctx, s, exe, p)
+	}
 	f.Total = time.Since(f.began)
 	return f, err
 }
 
+// grow plays the second act, on the source of the same packages.
+func (f *figures) grow(ctx context.Context, s settings, exe []string, p *progress) (err error) {
+	act := second{
+		settings: s, exe: exe, tree: newTree(f.GOROOT), tell: p, pace: min(secondPace, s.budget/10),
+		paths: shuffled(f.all.paths(), f.Seed, workers+2),
+	}
+	// As many packages as the blocks need: every reader reads them.
+	for n, bytes := 0, int64(0); n < len(act.paths); n++ {
+		if bytes += f.all[act.paths[n]].bytes; bytes > mostBlocks*blockSize {
+			act.paths = act.paths[:n+1]
+			break
+		}
+	}
+	f.Growth, err = act.run(ctx)
+	return err
+}
+
 // plan chooses the roots, n of them or as many as fit the budget, and returns each
 // worker's order.
-func (f *figures) plan(ctx context.Context, a assignment, t tree, n int, p *progress) (roots [workers][]string, err error) {
+func (f *figures) plan(ctx context.Context, a assignment, t tree, n int, budget time.Duration, p *progress) (roots [workers][]string, err error) {
 	all, err := t.catalogue()
 	if err != nil {
 		return roots, err
@@ -151,16 +184,17 @@ func (f *figures) plan(ctx context.Context, a assignment, t tree, n int, p *prog
 		return roots, fmt.Errorf("no Go packages in %s", t.src)
 	}
 	p.say("%d packages in %s", len(all), t.src)
+	f.all = all
 	order := shuffled(all.paths(), f.Seed, 0)
 	rate, err := calibrate(ctx, a, all, order)
 	if err != nil {
 		return roots, err
 	}
 	spent := time.Since(f.began)
-	chosen := choose(all, order, n, rate, time.Duration(marginShare*float64(f.Budget))-spent)
+	chosen := choose(all, order, n, rate, time.Duration(marginShare*float64(budget))-spent)
 	f.Packages, f.Roots, f.Distinct, f.Needs = len(all), len(chosen.roots), chosen.distinct, chosen.needs
 	f.Expected = spent + chosen.expected
-	p.say("%d root packages, which need %d packages; expected to take %s in all", f.Roots, f.Distinct, seconds(f.Expected))
+	p.say("%d root packages, which need %d packages; expected to take %s", f.Roots, f.Distinct, seconds(f.Expected))
 	return orders(chosen.roots, f.Seed), nil
 }
 
@@ -179,12 +213,17 @@ func (f *figures) do(ctx context.Context, a assignment, p *progress) error {
 	return nil
 }
 
-// withCache calls use with a new cache, which is gone afterwards.
-func (s settings) withCache(ctx context.Context, use func(name string, cache *flagstone.Cache) error) (err error) {
-	name := "demo-" + strings.ToLower(rand.Text()[:10])
-	cache, err := flagstone.Open(ctx, name, flagstone.Options{
+// withCache calls use with the cache of the third way.
+func (s settings) withCache(ctx context.Context, use func(name string, cache *flagstone.Cache) error) error {
+	return s.make(ctx, flagstone.Options{
 		Dir: s.dir, Size: cacheSize, CellSize: cellSize, MaxKey: maxKey, MaxValue: maxValue, Shards: shards,
-	})
+	}, use)
+}
+
+// make calls use with a new cache, which is gone afterwards.
+func (s settings) make(ctx context.Context, o flagstone.Options, use func(name string, cache *flagstone.Cache) error) (err error) {
+	name := "demo-" + strings.ToLower(rand.Text()[:10])
+	cache, err := flagstone.Open(ctx, name, modest(o))
 	if err != nil {
 		// The domain may be there though its cache is not.
 		return errors.Join(fmt.Errorf("make the cache (--dir chooses another place): %w", err), remove(s.dir, name))

@@ -35,6 +35,10 @@ func TestDemo_SmallTree_EverythingHolds(t *testing.T) {
 	if !f.OK || f.Roots != 8 || f.Kill.Death == nil || f.Kill.Death.Attempts == 0 || f.Kill.Steals == 0 {
 		t.Errorf("%s", out.String())
 	}
+	g := f.Growth
+	if g.Blocks < 500 || g.Lost != 0 || g.Moved == 0 || len(g.Readers) != len(ways) || len(g.Stewards) != 2 {
+		t.Errorf("%+v", g)
+	}
 	none, maps, shared := f.Ways[0], f.Ways[1], f.Ways[2]
 	if none.Computations != workers*f.Needs || none.Needs != workers*f.Needs {
 		t.Errorf("no cache: %d computations, %d needs, want %d", none.Computations, none.Needs, workers*f.Needs)
@@ -72,6 +76,46 @@ type writer func(line string)
 func (w writer) Write(b []byte) (int, error) {
 	w(string(b))
 	return len(b), nil
+}
+
+func TestDemo_InterruptedInTheSecondAct_NothingLeft(t *testing.T) {
+	s := settings{goroot: goTree(t, 24, 100_000), dir: t.TempDir(), budget: 5 * time.Second, packages: 2}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	err := s.main(ctx, []string{os.Args[0], workerCommand}, io.Discard, writer(func(line string) {
+		if strings.Contains(line, "was added") {
+			cancel()
+		}
+	}))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	empty(t, s.dir)
+}
+
+func TestReader_KeyMissing_Counted(t *testing.T) {
+	s := settings{dir: t.TempDir()}
+	err := s.make(context.Background(), flagstone.Options{Dir: s.dir}, func(_ string, cache *flagstone.Cache) error {
+		all := []block{{"there", []byte("value")}, {"other", []byte("value")}, {"missing", nil}}
+		r := &reader{cache: cache, blocks: digests(all)}
+		for key, value := range map[string]string{"there": "value", "other": "another"} {
+			if err := cache.Set(context.Background(), []byte(key), []byte(value), 0); err != nil {
+				return err
+			}
+		}
+		for i := range r.blocks {
+			if err := r.get(&r.blocks[i]); err != nil {
+				return err
+			}
+		}
+		if n := r.tally; n.Hits != 1 || n.Wrong != 1 || n.Misses != 1 || n.First != "other" {
+			t.Errorf("%+v", n)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 func TestDemo_WorkerCannotStart_Error(t *testing.T) {

@@ -26,6 +26,8 @@ type figures struct {
 	Sample   sample        `json:"sample"`
 	Problems []string      `json:"check_problems,omitempty"`
 	Cache    slabFigures   `json:"cache"`
+	Growth   growth        `json:"growth"` // the second act
+	all      catalogue
 	began    time.Time
 }
 
@@ -83,6 +85,7 @@ func (f *figures) failures() (out []string) {
 	must(f.Sample.Values == min(f.Sample.Of, sampleSize) && f.Sample.Values > 0, "%d of %d values were compared", f.Sample.Values, f.Sample.Of)
 	must(len(f.Sample.Different) == 0, "values differ from what was computed again: %q", f.Sample.Different)
 	must(len(f.Problems) == 0, "the cache is not sound: %q", f.Problems)
+	f.Growth.failures(must)
 	return out
 }
 
@@ -125,8 +128,11 @@ func (f *figures) print(out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d of %d values (%d summaries, %d source texts) were computed again: %d differ. The cache has %d problems.\n",
 		f.Sample.Values, f.Sample.Of, f.Sample.Summaries, f.Sample.Texts, len(f.Sample.Different), len(f.Problems))
-	fmt.Fprintf(out, "%d workers, %d root packages that need %d; %d packages in %s; seed %d; %s in all.\n",
+	fmt.Fprintf(out, "%d workers, %d root packages that need %d; %d packages in %s; seed %d; %s with the second act.\n",
 		f.Workers, f.Roots, f.Distinct, f.Packages, f.GOROOT, f.Seed, seconds(f.Total))
+	if err := f.Growth.print(out); err != nil {
+		return err
+	}
 	for _, failure := range f.Failures {
 		fmt.Fprintf(out, "FAILED: %s\n", failure)
 	}

@@ -16,6 +16,12 @@ func good() *figures {
 		}
 		f.Ways = append(f.Ways, &o)
 	}
+	f.Growth = growth{
+		Blocks: 10, FirstFit: 5, SlabSize: 100, Stewards: []int{1, 2}, FileGone: true, BytesBefore: 200, BytesAfter: 100,
+	}
+	for _, h := range ways {
+		f.Growth.Readers = append(f.Growth.Readers, readerStory{Hears: h, Came: "signal", Went: "poll", Tally: &tally{Hits: 9, Below: 1}})
+	}
 	f.Kill = story{Death: &death{Pid: 7}, Replacement: 8, Steals: 1, Survivors: waits{FirstSet: time.Millisecond}}
 	return f
 }
@@ -42,6 +48,21 @@ func TestFigures_OneThingWrong_NamedAndPrinted(t *testing.T) {
 		"9 of 10 values":           func(f *figures) { f.Sample.Values = 9 },
 		"0 of 0 values":            func(f *figures) { f.Sample = sample{} },
 		"doc:p":                    func(f *figures) { f.Sample.Different = []string{"doc:p"} },
+		"10 blocks fit":            func(f *figures) { f.Growth.FirstFit = 10 },
+		"no slab was added":        func(f *figures) { f.Growth.SlabSize = 0 },
+		"3 of 4 readers":           func(f *figures) { f.Growth.Readers = f.Growth.Readers[:3] },
+		"hear of the new slab":     func(f *figures) { f.Growth.Readers[1].Came = "" },
+		"hear that the slab":       func(f *figures) { f.Growth.Readers[1].Went = "" },
+		"did not finish":           func(f *figures) { f.Growth.Readers[2].Tally = nil },
+		"found nothing":            func(f *figures) { f.Growth.Readers[2].Tally.Hits = 0 },
+		"missed 1 keys":            func(f *figures) { f.Growth.Readers[2].Tally.Misses = 1 },
+		"got 1 wrong values":       func(f *figures) { f.Growth.Readers[2].Tally.Wrong = 1 },
+		"took 3s":                  func(f *figures) { f.Growth.Readers[2].Tally.Slowest = 3 * time.Second },
+		"not one and another":      func(f *figures) { f.Growth.Stewards[1] = 1 },
+		"file is still there":      func(f *figures) { f.Growth.FileGone = false },
+		"99 bytes given back":      func(f *figures) { f.Growth.BytesAfter = 101 },
+		"2 blocks were lost":       func(f *figures) { f.Growth.Lost = 2 },
+		"second act's cache":       func(f *figures) { f.Growth.Problems = []string{"Live is 3"} },
 		"not sound":                func(f *figures) { f.Problems = []string{"Live is 3"} },
 	} {
 		f := good()

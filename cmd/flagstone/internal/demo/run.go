@@ -130,25 +130,34 @@ func (a assignment) run(ctx context.Context) (outcome, error) {
 	return c.out, nil
 }
 
-// start starts a worker in a slot and gives it its job.
-func (c *crew) start(ctx context.Context, slot int, roots []string, dies bool) error {
-	cmd := exec.CommandContext(ctx, c.exe[0], c.exe[1:]...)
+// spawn starts a process, whose words go to a channel.
+func spawn(ctx context.Context, exe []string, slot int, to chan<- happening) (*child, error) {
+	cmd := exec.CommandContext(ctx, exe[0], exe[1:]...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start worker %d: %w", slot, err)
+		return nil, fmt.Errorf("start worker %d: %w", slot, err)
 	}
 	w := &child{slot: slot, cmd: cmd, stdin: stdin, to: newSender(stdin)}
+	go w.listen(stdout, to)
+	return w, nil
+}
+
+// start starts a worker in a slot and gives it its job.
+func (c *crew) start(ctx context.Context, slot int, roots []string, dies bool) error {
+	w, err := spawn(ctx, c.exe, slot, c.happens)
+	if err != nil {
+		return err
+	}
 	c.running++
 	c.out.Processes++
 	c.at[slot] = w
-	go w.listen(stdout, c.happens)
 
 	j := c.job
 	j.Worker, j.Roots = slot, roots

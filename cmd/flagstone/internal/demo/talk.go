@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"sync"
+	"time"
 )
 
 // Parent and workers talk in JSON lines over the worker's stdin and stdout:
@@ -20,8 +21,21 @@ import (
 //	                 <-    event.Report, exit
 //
 // An end of input before Finished means that the parent is gone.
+//
+// In the second act:
+//
+//	parent                 reader, or candidate for steward
+//	order.Part       ->
+//	                 <-    event.Ready
+//	order.Reach      ->                  to readers: the keys that must be there
+//	                 <-    event.Reached when no lookup goes beyond them any more
+//	                 <-    event.Heard   of a slab that came or went
+//	end of input     ->
+//	                 <-    event.Tally of readers, exit
 
 type order struct {
+	Part   *part   `json:"part,omitempty"`
+	Reach  *int    `json:"reach,omitempty"` // the first so many blocks
 	Job    *job    `json:"job,omitempty"`
 	Start  bool    `json:"start,omitempty"`
 	Killed *killed `json:"killed,omitempty"`
@@ -53,6 +67,41 @@ type event struct {
 	Finished  bool    `json:"finished,omitempty"`
 	Report    *report `json:"report,omitempty"`
 	Error     string  `json:"error,omitempty"`
+
+	Reached *int   `json:"reached,omitempty"`
+	Heard   *heard `json:"heard,omitempty"`
+	Tally   *tally `json:"tally,omitempty"`
+}
+
+// part is what a process of the second act has to do.
+type part struct {
+	GOROOT  string   `json:"goroot,omitempty"`
+	Dir     string   `json:"dir"`
+	Domain  string   `json:"domain"`
+	Steward bool     `json:"steward,omitempty"` // else a reader
+	Hears   hears    `json:"hears,omitempty"`   // of readers: how it is to hear of changes
+	Seed    uint64   `json:"seed,omitempty"`
+	Paths   []string `json:"paths,omitempty"` // packages whose text is the input
+	Blocks  int      `json:"blocks,omitempty"`
+}
+
+// heard is what a process heard of a slab.
+type heard struct {
+	Slab string `json:"slab"`
+	Gone bool   `json:"gone,omitempty"` // else it came
+	How  string `json:"how"`            // flagstone.How
+	At   int64  `json:"at"`             // see now
+}
+
+// tally is what a reader's lookups of keys that must be there came to.
+type tally struct {
+	Hits    uint64        `json:"hits"`
+	Misses  uint64        `json:"misses"`
+	Wrong   uint64        `json:"wrong"`           // values that were not what was stored
+	Busy    uint64        `json:"busy"`            // lookups that had to be tried again
+	Below   uint64        `json:"below"`           // hits in a tier below the first
+	Slowest time.Duration `json:"slowest_ns"`      // with its tries
+	First   string        `json:"first,omitempty"` // key that was missed or wrong
 }
 
 // result is a root and all it imports, done.

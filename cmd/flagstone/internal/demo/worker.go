@@ -44,20 +44,32 @@ type worker struct {
 func work(in io.Reader, out io.Writer) error {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM) // the parent ends us
 	debug.SetMemoryLimit(memoryLimit)
-	w := &worker{out: newSender(out)}
-	if err := w.run(json.NewDecoder(in)); err != nil {
-		_ = w.out.send(event{Error: err.Error()})
+	words, answers := json.NewDecoder(in), newSender(out)
+	if err := begin(words, answers); err != nil {
+		_ = answers.send(event{Error: err.Error()})
 		return err
 	}
 	return nil
 }
 
-func (w *worker) run(in *json.Decoder) error {
+// begin does what the first order says.
+func begin(in *json.Decoder, out *sender) error {
 	var first order
-	if err := in.Decode(&first); err != nil || first.Job == nil {
-		return fmt.Errorf("no job: %w", errors.Join(err, errGone))
+	err := in.Decode(&first)
+	switch {
+	case err == nil && first.Job != nil:
+		w := &worker{job: *first.Job, out: out}
+		return w.run(in)
+	case err == nil && first.Part != nil && first.Part.Steward:
+		return first.Part.lead(in, out)
+	case err == nil && first.Part != nil:
+		r := &reader{part: *first.Part, out: out}
+		return r.run(in)
 	}
-	w.job = *first.Job
+	return fmt.Errorf("no job: %w", errors.Join(err, errGone))
+}
+
+func (w *worker) run(in *json.Decoder) error {
 	w.tree = newTree(w.job.GOROOT)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)

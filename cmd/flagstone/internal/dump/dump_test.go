@@ -322,9 +322,71 @@ func TestFind_Names(t *testing.T) {
 	if _, err := Find(dir, "nope", "control"); !errors.Is(err, table.ErrNotFound) {
 		t.Error(err)
 	}
-	must(t, os.WriteFile(filepath.Join(filepath.Dir(find(t, dir, "control")), "slab-0000000000000007"), nil, 0o600))
-	if _, err := Find(dir, "c", "primary"); !errors.Is(err, ErrSegment) || !strings.Contains(err.Error(), "slab-0000000000000007") {
+	// With several slabs the directory says which is which, as long as it can be read.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cold, err := c.Grow(ctx, "cold", flagstone.Shape{})
+	must(t, err)
+	for name, id := range map[string]uint64{"primary": id, "cold": cold.ID(), fmt.Sprintf("%x", cold.ID()): cold.ID()} {
+		if path, err := Find(dir, "c", name); err != nil || !strings.HasSuffix(path, fmt.Sprintf("slab-%016x", id)) {
+			t.Error(name, path, err)
+		}
+	}
+	control := find(t, dir, "control")
+	elsewhere := t.TempDir()
+	folder := filepath.Join(elsewhere, "c.flagstone", filepath.Base(filepath.Dir(control)))
+	must(t, os.MkdirAll(folder, 0o700))
+	for _, file := range []string{"control", "slab-0000000000000007", "slab-0000000000000008"} {
+		must(t, os.WriteFile(filepath.Join(folder, file), nil, 0o600))
+	}
+	if _, err := Find(elsewhere, "c", "primary"); !errors.Is(err, ErrSegment) || !strings.Contains(err.Error(), "slab-0000000000000007") {
 		t.Error(err)
+	}
+	if path, err := Find(elsewhere, "c", "7"); err != nil || filepath.Base(path) != "slab-0000000000000007" {
+		t.Error(path, err)
+	}
+}
+
+// Words that say something else once there are tiers.
+func TestRun_Tiers_WordsWithTheirMeaning(t *testing.T) {
+	dir, c := cache(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cold, err := c.Grow(ctx, "cold", flagstone.Shape{})
+	must(t, err)
+	e, _ := c.Table().Find(table.KindSlab, "cold")
+	e, err = c.Table().Drain(e)
+	must(t, err)
+	text, _, err := show(find(t, dir, "control"), Options{})
+	must(t, err)
+	says(t, text, "draining, drain 1, generation", fmt.Sprintf("Stack|%#x|of segment %016x|", e.Stack, e.Stack))
+	_, err = c.Table().Reopen(e)
+	must(t, err)
+	leading, err := c.Table().Lead()
+	must(t, err)
+	text, _, err = show(find(t, dir, "control"), Options{})
+	must(t, err)
+	says(t, text, "open, drain 1, generation")
+	if leading {
+		says(t, text, fmt.Sprintf("|region %d, generation 1|", c.Table().Self()))
+	}
+	if text, _, err := show(find(t, dir, fmt.Sprintf("%x", cold.ID())), Options{}); err != nil || !strings.Contains(text, "shard 0|Shard|") {
+		t.Error(text, err)
+	}
+	for want, word := range map[string]struct {
+		of, field string
+		index, v  uint64
+	}{
+		"at rest, 2 rebuilds, 3 removals from tiers below": {"Shard", "Epoch", 0, 3*layout.EpochRemoval | 4},
+		"creating by region 6, generation 0":               {"Entry", "State", 0, 7<<layout.EntryRegionShift | layout.EntryCreating},
+		"9 hits in tier 2":                                 {"Region", "Counters", layout.CounterTierHits + 2, 9},
+		"9 hits in tier 7 and below":                       {"ControlHeader", "Totals", layout.CounterTierHits + 7, 9},
+		"nobody":                                           {"ControlHeader", "Steward", 0, 0},
+		"none":                                             {"Entry", "Stack", 0, 0},
+	} {
+		if got := meaning(word.of, word.field, word.index, word.v, nil); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

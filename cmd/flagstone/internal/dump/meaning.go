@@ -21,6 +21,9 @@ func meaning(of, field string, index, v uint64, raw []byte) string {
 	case "SlabHeader.Checksum":
 		return checksum(v, raw[:layout.SlabHeaderChecksummed])
 	case "ControlHeader.Totals", "Region.Counters":
+		if index >= layout.CounterTierHits && index < layout.CounterTierHits+layout.TierCounters {
+			return fmt.Sprint(v, " ", tierCounter(index))
+		}
 		return strings.TrimSpace(fmt.Sprint(v, " ", nameAt(counters, index, "")))
 	}
 	for _, name := range []string{of + "." + field, field} {
@@ -40,16 +43,33 @@ var meanings = map[string]func(uint64) string{
 	"Created":     wallTime, "Joined": wallTime, "WallClock": wallTime,
 	"DomainClock": uptime,
 	"HashSeed":    hexadecimal, "SegmentID": hexadecimal, "PidfdInode": hexadecimal,
+	"Stack": func(v uint64) string {
+		if v == 0 {
+			return "none"
+		}
+		return "of segment " + hexadecimal(v)
+	},
 
 	"ControlHeader.Ready": named("unknown", layout.ControlReady, "ready", layout.ControlDestroyed, "destroyed", 0, "never completed"),
 	"SlabHeader.Ready":    named("unknown", 1, "ready", 0, "never completed"),
 
 	"Mutex.Word": lockWord, "Shard.Lock": lockWord, "Entry.Creator": lockWord,
 
+	"ControlHeader.Steward": func(v uint64) string {
+		if v == 0 {
+			return "nobody"
+		}
+		return lockWord(v)
+	},
+
 	"Entry.State": func(v uint64) string {
-		state := entryState(v & layout.EntryStateMask)
-		if creator := v >> layout.EntryRegionShift & 0xffff; creator != 0 {
-			state += fmt.Sprintf(" by region %d", creator-1)
+		state, half := entryState(v&layout.EntryStateMask), v>>layout.EntryDrainsShift&0xffff
+		switch {
+		case half == 0:
+		case v&layout.EntryStateMask == layout.EntryCreating:
+			state += fmt.Sprintf(" by region %d", half-1)
+		default:
+			state += fmt.Sprintf(", drain %d", half)
 		}
 		return fmt.Sprintf("%s, generation %d", state, v>>layout.StateGenerationShift)
 	},
@@ -75,7 +95,11 @@ var meanings = map[string]func(uint64) string{
 		if v&layout.EpochRebuilding != 0 {
 			state = "being rebuilt, or abandoned in a rebuild"
 		}
-		return fmt.Sprintf("%s, %d rebuilds", state, v&layout.EpochRebuildMask/2)
+		text := fmt.Sprintf("%s, %d rebuilds", state, v&layout.EpochRebuildMask/2)
+		if below := v / layout.EpochRemoval; below != 0 {
+			text += fmt.Sprintf(", %d removals from tiers below", below)
+		}
+		return text
 	},
 	"FreeHead": cell, "Front": cell, "Back": cell, "SmallFront": cell, "SmallBack": cell,
 	"OverflowHead": overflow, "Link": overflow,
@@ -118,6 +142,15 @@ var counters = []string{
 	layout.CounterSteals: "steals", layout.CounterSets: "sets", layout.CounterDeletes: "deletes",
 	layout.CounterLoads: "loads", layout.CounterLoadErrors: "load errors", layout.CounterLoadWaits: "load waits",
 	layout.CounterStale: "stale", layout.CounterRefused: "refused", layout.CounterRebuilds: "rebuilds",
+}
+
+// tierCounter names the hits of a tier.
+func tierCounter(i uint64) string {
+	tier := i - layout.CounterTierHits
+	if tier == layout.TierCounters-1 {
+		return fmt.Sprintf("hits in tier %d and below", tier)
+	}
+	return fmt.Sprintf("hits in tier %d", tier)
 }
 
 func nameAt(names []string, i uint64, unknown string) string {

@@ -1,6 +1,7 @@
 package dump
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/table"
 )
 
@@ -18,13 +20,15 @@ const (
 	controlFile = "control"
 	slabPrefix  = "slab-"
 	appPrefix   = "app-"
+	primary     = "primary"
 )
 
 // ErrSegment says that there is no such segment to show.
 var ErrSegment = errors.New("no such segment")
 
-// Find returns the path of a domain's file: "control", "primary" or a segment's id
-// in hexadecimal. PROTOCOL.md, "Files". The files need not be sound.
+// Find returns the path of a domain's file: "control", a slab by its name, such as
+// "primary", or a segment by its id in hexadecimal. PROTOCOL.md, "Files". The files
+// need not be sound: where there is one slab, it is the primary.
 func Find(dir, name, segment string) (string, error) {
 	folder := filepath.Join(dir, name+".flagstone", fmt.Sprintf("v%d", layout.Major))
 	entries, err := os.ReadDir(folder)
@@ -41,30 +45,78 @@ func Find(dir, name, segment string) (string, error) {
 			slabs = append(slabs, e.Name())
 		}
 	}
-	pick := func(file string) (string, error) { return filepath.Join(folder, file), nil }
 	if segment == controlFile {
-		return pick(controlFile)
+		return filepath.Join(folder, controlFile), nil
 	}
-	if segment == "primary" {
-		if len(slabs) == 1 {
-			return pick(slabs[0])
-		}
-		return "", fmt.Errorf("%w: %d slabs in %s: name one by its id: %s", ErrSegment, len(slabs), folder, strings.Join(slabs, " "))
+	if segment == primary && len(slabs) == 1 {
+		return filepath.Join(folder, slabs[0]), nil
+	}
+	known, unread := directory(filepath.Join(folder, controlFile))
+	if id, ok := known[segment]; ok {
+		segment = id
+	} else if segment == primary {
+		return "", errors.Join(fmt.Errorf("%w: %d slabs in %s: name one by its id: %s", ErrSegment, len(slabs), folder, strings.Join(slabs, " ")), unread)
 	}
 	id := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(segment, slabPrefix), appPrefix), "0x")
 	n, err := strconv.ParseUint(id, 16, 64)
 	if err != nil {
-		return "", fmt.Errorf("%w: %q: need control, primary or an id in hexadecimal", ErrSegment, segment)
+		return "", fmt.Errorf("%w: %q: need control, a slab's name or an id in hexadecimal", ErrSegment, segment)
 	}
 	for _, file := range all {
 		switch file {
 		case fmt.Sprintf("%s%016x", slabPrefix, n):
-			return pick(file)
+			return filepath.Join(folder, file), nil
 		case fmt.Sprintf("%s%016x", appPrefix, n):
 			return "", fmt.Errorf("%w: %s is an application's, its layout is not known; its bytes: od -A x -t x8z %s", ErrSegment, file, filepath.Join(folder, file))
 		}
 	}
 	return "", fmt.Errorf("%w: %016x: there are %s", ErrSegment, n, strings.Join(all, " "))
+}
+
+// directory returns the ids of the published slabs by their names, as far as they can
+// be read. Of two with one name it is the first one.
+func directory(path string) (map[string]string, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	raw, err := f.read(0, layout.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	page := shm.Heap(layout.PageSize).Window()
+	page.Write(0, raw)
+	g, err := table.ReadGeometry(page, f.size)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]string{}
+	entry := layout.Structs["Entry"]
+	for i := range min(uint64(g.Entries), f.room(g.EntryOffset, layout.SizeEntry)) {
+		raw, err := f.read(g.EntryOffset+i*layout.SizeEntry, layout.SizeEntry)
+		if err != nil {
+			return known, err
+		}
+		state := table.State(word(raw) & layout.EntryStateMask)
+		if !state.Published() || wordAt(entry, "Kind", raw) != layout.KindSlab {
+			continue
+		}
+		if name := entryName(entry, raw); known[name] == "" {
+			known[name] = fmt.Sprintf("%016x", wordAt(entry, "SegmentID", raw))
+		}
+	}
+	return known, nil
+}
+
+// entryName returns the name in a directory entry.
+func entryName(entry layout.Struct, raw []byte) string {
+	for _, f := range entry.Fields {
+		if f.Name == "Name" && f.Offset+layout.NameLength <= uint64(len(raw)) {
+			return string(bytes.TrimRight(raw[f.Offset:f.Offset+layout.NameLength], "\x00"))
+		}
+	}
+	return ""
 }
 
 // source is a file that is only read.
