@@ -33,8 +33,8 @@ func openSlab(t testing.TB, c *flagstone.Cache, name string) *flagstone.Slab {
 	return s
 }
 
-// small is a slab for tests.
-var small = flagstone.Shape{Entries: 1000, MaxValue: 200, Shards: shards}
+// shapeOfSlab is a slab for tests.
+var shapeOfSlab = flagstone.Shape{Entries: 1000, MaxValue: 200, Shards: shards}
 
 type getter interface {
 	Get(dst, key []byte) ([]byte, bool, error)
@@ -51,7 +51,7 @@ func wantValue(t testing.TB, g getter, key, value string) {
 func TestSlab_Independent_IsACacheOfItsOwn(t *testing.T) {
 	o := options(t.TempDir())
 	a, b := open(t, o), open(t, o)
-	mine := create(t, a, "own", small)
+	mine := create(t, a, "own", shapeOfSlab)
 	theirs := openSlab(t, b, "own")
 	must(t, a.Set(limited(t), []byte("k"), []byte("primary"), 0))
 	must(t, mine.Set(limited(t), []byte("k"), []byte("own"), 0))
@@ -101,7 +101,7 @@ func TestSlab_Independent_IsACacheOfItsOwn(t *testing.T) {
 // Handles of one slab share its locks: each with an end of its own would rob the other.
 func TestOpenSlab_Twice_OneMappingUntilTheLastClose(t *testing.T) {
 	c := open(t, options(t.TempDir()))
-	a := create(t, c, "own", small)
+	a := create(t, c, "own", shapeOfSlab)
 	b := openSlab(t, c, "own")
 	if a.Cache() != b.Cache() {
 		t.Fatal("two mappings")
@@ -119,12 +119,12 @@ func TestOpenSlab_Twice_OneMappingUntilTheLastClose(t *testing.T) {
 
 func TestCreateSlab_BadInput_TypedErrors(t *testing.T) {
 	c := open(t, options(t.TempDir()))
-	create(t, c, "own", small)
+	create(t, c, "own", shapeOfSlab)
 	for name, want := range map[string]error{
 		"": flagstone.ErrOptions, "primary": flagstone.ErrOptions, strings.Repeat("x", 33): flagstone.ErrOptions,
 		"a\x00": flagstone.ErrOptions, "own": flagstone.ErrSlabExists,
 	} {
-		_, err := c.CreateSlab(limited(t), name, small)
+		_, err := c.CreateSlab(limited(t), name, shapeOfSlab)
 		mustFail(t, err, want)
 	}
 	_, err := c.CreateSlab(limited(t), "odd", flagstone.Shape{CellSize: 100})
@@ -136,7 +136,7 @@ func TestCreateSlab_BadInput_TypedErrors(t *testing.T) {
 	mustFail(t, tiers[0].Retire(limited(t)), flagstone.ErrOptions)
 
 	p := open(t, flagstone.Options{Private: true})
-	_, err = p.CreateSlab(limited(t), "own", small)
+	_, err = p.CreateSlab(limited(t), "own", shapeOfSlab)
 	mustFail(t, err, flagstone.ErrUnsupported)
 	tiers, err = p.Tiers()
 	must(t, err)
@@ -227,7 +227,7 @@ func TestRetire_UnderLoad_RetiredNeverAMiss(t *testing.T) {
 func TestRetire_DiedInside_TheNextFinishesIt(t *testing.T) {
 	o := options(t.TempDir())
 	a, b := open(t, o), open(t, o)
-	s, other := create(t, a, "own", small), openSlab(t, b, "own")
+	s, other := create(t, a, "own", shapeOfSlab), openSlab(t, b, "own")
 	must(t, s.Set(limited(t), []byte("k"), []byte("v"), 0))
 	for _, e := range a.Table().Entries() {
 		if e.SegmentID == s.ID() {
@@ -240,7 +240,7 @@ func TestRetire_DiedInside_TheNextFinishesIt(t *testing.T) {
 	mustFail(t, other.Set(limited(t), []byte("k"), nil, 0), flagstone.ErrRetired)
 	_, err = b.OpenSlab(limited(t), "own")
 	mustFail(t, err, flagstone.ErrNotFound)
-	next := create(t, b, "own", small)
+	next := create(t, b, "own", shapeOfSlab)
 	wantValue(t, next, "k", "")
 	_, _, err = s.Get(nil, []byte("k"))
 	mustFail(t, err, flagstone.ErrRetired)
@@ -252,7 +252,7 @@ func TestRetire_DiedInside_TheNextFinishesIt(t *testing.T) {
 func TestLock_ExcludesOtherLockHoldersOnly(t *testing.T) {
 	o := options(t.TempDir())
 	a, b := open(t, o), open(t, o)
-	s := create(t, a, "own", small)
+	s := create(t, a, "own", shapeOfSlab)
 	other := openSlab(t, b, "own")
 	for _, pair := range [][2]*flagstone.Slab{{s, other}, {first(t, a), first(t, b)}} {
 		mine, theirs := pair[0], pair[1]
@@ -387,7 +387,7 @@ func first0(c *flagstone.Cache) *flagstone.Slab {
 func TestLock_HolderDies_NextIsToldAndWritersGoOn(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, options(dir))
-	s := create(t, c, "own", small)
+	s := create(t, c, "own", shapeOfSlab)
 	for i := range 100 {
 		must(t, s.Set(limited(t), fmt.Append(nil, i), []byte("v"), 0))
 	}
@@ -428,7 +428,7 @@ func age(c *flagstone.Cache, clock *testClock) {
 
 func TestEvictPairs_InsertBatch_AllSurvivesIntoAnotherSlab(t *testing.T) {
 	c, clock := clocked(t)
-	s := create(t, c, "own", small)
+	s := create(t, c, "own", shapeOfSlab)
 	tiers, err := c.Tiers()
 	must(t, err)
 	item := flagstone.Item{Value: []byte("v"), TTL: time.Hour, StaleFor: time.Minute, Tag: 7}
@@ -714,7 +714,7 @@ func TestMove_ChangedAfterTheCopy_TakenBack(t *testing.T) {
 			o := options(t.TempDir())
 			o.Clock = clock
 			c, other := open(t, o), open(t, o)
-			own := create(t, c, "own", small)
+			own := create(t, c, "own", shapeOfSlab)
 			must(t, c.Set(limited(t), []byte("k"), []byte("old"), 0))
 			age(c, clock)
 			theirs := openSlab(t, other, "own")
@@ -770,7 +770,7 @@ func TestMove_MoverKilled_NothingIsLost(t *testing.T) {
 func TestDescriptor_TextThereAndBack_ExactlyThatSlab(t *testing.T) {
 	o := options(t.TempDir())
 	a, b := open(t, o), open(t, o)
-	s := create(t, a, "a name/with % and \x01", small)
+	s := create(t, a, "a name/with % and \x01", shapeOfSlab)
 	must(t, s.Set(limited(t), []byte("k"), []byte("v"), 0))
 	text, err := s.Descriptor().MarshalText()
 	must(t, err)

@@ -52,7 +52,7 @@ func obeyTiers(ctx context.Context, c **flagstone.Cache, dir, order string, arg 
 		}
 		return strconv.Itoa((*c).Table().Self()), nil
 	case "heard": // says the next event
-		return hears(<-news), nil
+		return heard(<-news), nil
 	case "hits": // KEY: looks it up until there is an event, and says that
 		for {
 			if _, ok, err := (*c).Get(nil, []byte(arg[0])); !ok || err != nil {
@@ -60,7 +60,7 @@ func obeyTiers(ctx context.Context, c **flagstone.Cache, dir, order string, arg 
 			}
 			select {
 			case e := <-news:
-				return hears(e), nil
+				return heard(e), nil
 			default:
 				runtime.Gosched()
 			}
@@ -102,7 +102,7 @@ func obeyTiers(ctx context.Context, c **flagstone.Cache, dir, order string, arg 
 }
 
 // told puts an event about a slab into words.
-func hears(e flagstone.Event) string {
+func heard(e flagstone.Event) string {
 	return strings.ReplaceAll(fmt.Sprint(e.Kind, " ", e.Slab, " ", e.Tier, " ", e.How, " ", e.Err), "\n", "; ")
 }
 

@@ -54,11 +54,10 @@ func (a *app) command() *cobra.Command {
 		a.createCommand(), a.sizeCommand(), a.lsCommand(), a.statCommand(), a.dumpCommand(),
 		a.getCommand(), a.setCommand(), a.delCommand(), a.incrCommand(), a.ttlCommand(), a.touchCommand(),
 		a.keysCommand(), a.evictCommand(),
-		a.growCommand(), a.drainCommand(),
+		a.growCommand(), a.drainCommand(), a.moveCommand(), a.stewardCommand(),
 		a.checkCommand(), a.watchCommand(), a.destroyCommand(),
 		a.replayCommand(), a.workerCommand(), demo.Command(), a.versionCommand(),
 	)
-	root.AddCommand(a.planned()...)
 	root.InitDefaultCompletionCmd()
 	a.noteRunning(root)
 	return root

@@ -117,7 +117,7 @@ func (w *worker) open(ctx context.Context) (*flagstone.Cache, error) {
 	case privateMaps:
 		w.store = private{}
 	case withFlagstone:
-		cache, err := flagstone.Open(ctx, w.job.Domain, flagstone.Options{Dir: w.job.Dir, MustExist: true})
+		cache, err := flagstone.Open(ctx, w.job.Domain, modest(flagstone.Options{Dir: w.job.Dir, MustExist: true}))
 		if err != nil {
 			return nil, err
 		}

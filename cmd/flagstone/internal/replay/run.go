@@ -55,6 +55,7 @@ func (r Run) Do(ctx context.Context) (result Result, err error) {
 	name := fmt.Sprintf("replay-%d-%s", os.Getpid(), strings.ToLower(rand.Text()[:8]))
 	r.Options.Dir = r.Dir
 	r.Options.Regions = r.Procs + 8 // ours, and some for those who look on
+	r.Options.Steward.Off = true    // the order alone is to decide
 	cache, err := flagstone.Open(ctx, name, r.Options)
 	if err != nil {
 		return result, err

@@ -54,7 +54,9 @@ func work(ctx context.Context, orders *json.Decoder, say *json.Encoder) (tally T
 	if err := orders.Decode(&job); err != nil {
 		return tally, err
 	}
-	cache, err := flagstone.Open(ctx, job.Name, flagstone.Options{Dir: job.Dir, MustExist: true})
+	cache, err := flagstone.Open(ctx, job.Name, flagstone.Options{
+		Dir: job.Dir, MustExist: true, Steward: flagstone.StewardOptions{Off: true},
+	})
 	if err != nil {
 		return tally, err
 	}
