@@ -7,7 +7,8 @@
 //
 //   - regions, one per open handle: who it is, how to wake it, 32 state flags,
 //     which mutexes it holds and which segments it maps;
-//   - a directory of segments, each with kind, name, state and generation;
+//   - a directory of segments, each with kind, name, state and generation; slabs
+//     also say which stack and tier they are, and are drained before they go;
 //   - robust mutexes, which outlive the death of their holders;
 //   - a change counter, so that looking for news costs one atomic load;
 //   - a steward, at most one handle at a time, for what one process is to do;

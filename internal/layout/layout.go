@@ -54,7 +54,7 @@ const (
 // Lock bytes of `control` (open file description locks, one byte each).
 const (
 	LeaseByte   = 0x10000000000 // byte of region 0's lease; region i's is LeaseByte + i
-	InitByte    = 0xffffffffff  // held while the control segment or the first slab is being made, and while the domain is being destroyed
+	InitByte    = 0xffffffffff  // held while the control segment or a stack's tier 0 is being made, while a tier is added, and while the domain is being destroyed
 	StewardByte = 0xfffffffffe  // the steward's lease
 )
 
@@ -242,7 +242,7 @@ type ControlHeader struct {
 	_            [32]byte
 	Ready        atomic.Uint64 // 192: 0, ControlReady or ControlDestroyed (initialiser, destroyer, release, last)
 	_            [56]byte
-	Changes      atomic.Uint64 // 256: moves after every change of the directory or of a region's lifecycle or flags (any, seq-cst add)
+	Changes      atomic.Uint64 // 256: moves after every change of the directory, of a region's lifecycle or flags, or of the steward (any, seq-cst add)
 	_            [56]byte
 	WallClock    atomic.Uint64 // 320: wall time in milliseconds since 1970 (any, seq-cst CAS)
 	DomainClock  atomic.Uint64 // 328: the kernel's monotonic time in milliseconds plus one (any, seq-cst CAS)
@@ -272,7 +272,7 @@ const SizeEntry = 192
 type Entry struct {
 	State     atomic.Uint64    // 0: generation; creator's region + 1 while CREATING, afterwards the number of drains; state (see the state machine, seq-cst CAS)
 	Kind      atomic.Uint32    // 8: what the segment is (creator, before ACTIVE)
-	Tier      atomic.Uint32    // 12: position in the search order of slabs (creator, before ACTIVE)
+	Tier      atomic.Uint32    // 12: slabs: place in the order of the search, after it the segment id (creator, before ACTIVE)
 	SegmentID atomic.Uint64    // 16: random, never 0, never used again (creator, before ACTIVE)
 	MutexID   atomic.Uint32    // 24: the segment's mutex: the entry's own number (creator, before ACTIVE)
 	Flags     atomic.Uint32    // 28: reserved, 0 (creator, before ACTIVE)
@@ -345,7 +345,7 @@ type SlabHeader struct {
 	CellOffset   atomic.Uint64    // 160: where cell 1 starts in a shard (creator, before READY)
 	GhostOffset  atomic.Uint64    // 168: where the ghosts start in a shard, between overflow buckets and cells (creator, before READY)
 	Ghosts       atomic.Uint32    // 176: ghost buckets per shard; 0 in the lru order (creator, before READY)
-	StampMillis  atomic.Uint32    // 180: a hit stamps a record only if its stamp is older than this (creator, before READY)
+	StampMillis  atomic.Uint32    // 180: a hit stamps a record only if its stamp is older than this; in a stack tier 0's counts (creator, before READY)
 	Created      atomic.Uint64    // 184: wall time in milliseconds (creator, before READY)
 	Checksum     atomic.Uint64    // 192: XXH3-64 of bytes 0 to 191 (creator, before READY)
 	_            [56]byte
@@ -361,13 +361,13 @@ const SizeShard = 512
 
 // Shard: start of a shard.
 type Shard struct {
-	Lock          atomic.Uint64 // 0: lock word of the shard (any, seq-cst CAS)
+	Lock          atomic.Uint64 // 0: lock word of the column; below tier 0 unused, as are Futex, Epoch and Sequence (any, seq-cst CAS)
 	Futex         atomic.Uint32 // 8: waiters sleep on it (unlockers, seq-cst add)
 	_             [52]byte
-	Epoch         atomic.Uint64 // 64: odd while a rebuild runs; counts rebuilds, moves up, and removals below (lock holder, seq-cst store)
+	Epoch         atomic.Uint64 // 64: odd while a rebuild of the column runs; counts rebuilds, moves up, and removals below tier 0 (lock holder, seq-cst store, add)
 	Turn          atomic.Uint64 // 72: promotion window; records are promoted at most once per turn (lock holder, seq-cst store)
 	_             [48]byte
-	Sequence      atomic.Uint64 // 128: last sequence number given to a version (lock holder, under the lock)
+	Sequence      atomic.Uint64 // 128: last sequence number given to a version of the column (lock holder, under the lock)
 	Live          atomic.Uint32 // 136: records (lock holder, under the lock)
 	Used          atomic.Uint32 // 140: cells that belong to records (lock holder, under the lock)
 	FreeHead      atomic.Uint32 // 144: first cell of the free list, linked by CellHeader.Chain; 0 ends it (lock holder, under the lock)
