@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == workerArg {
+	if len(os.Args) == 2 && (os.Args[1] == workerArg || os.Args[1] == sleeperArg) {
 		main()
 		return
 	}
@@ -150,11 +150,18 @@ func TestBench_Everything_PrintsARowForEachComparison(t *testing.T) {
 	for _, title := range []string{
 		"evict, per record, 3 k x 64 B, ", "evict, readers' p99, 3 k x 64 B, burner",
 		"get uniform, growth, 30 k x 64 B, map", "get uniform, 30 k x 64 B, flagstone, 3 k x 64 B",
+		"new slab, published to mapped by 16, futex, 3 k x 64 B, bare futex",
+		"new slab, published to mapped by 16, signal, 3 k x 64 B, bare signal",
+		"move, per record, 3 k x 64 B, set", "move, readers' p99, 3 k x 64 B, burner",
+		"tiers, hit in first, 2 interleaved, 3 k x 64 B, 1 tier", "tiers, miss, 8 in order, 3 k x 64 B, 1 tier",
 		"2 processes, mixed uniform, scaling, 3 k x 64 B, map", "get uniform, allocations, 3 k x 64 B, ",
 	} {
 		if rows[title] != 1 {
 			t.Errorf("%s: %d rows, want 1", title, rows[title])
 		}
+	}
+	if !strings.Contains(out.String(), "crossover") {
+		t.Error("no crossover")
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Error("left behind:", left)

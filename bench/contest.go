@@ -15,7 +15,8 @@ const window = 256
 type chunk struct {
 	Nanos   int64  `json:"ns"`
 	Keys    int64  `json:"keys"`
-	Mallocs uint64 `json:"mallocs"` // of the whole process
+	Mallocs uint64 `json:"mallocs"`             // of the whole process
+	Making  int64  `json:"making_ns,omitempty"` // of a slab, before
 	// Of single lookups, where they were timed.
 	Latency *latency `json:"latency,omitempty"`
 }

@@ -24,45 +24,17 @@ func (e eviction) run(ctx context.Context, s *session, st *stage) error {
 	if err != nil {
 		return err
 	}
-	reader, owner := workers[0], newEvictor(st)
-	spent := s.Chunk // CPU time of the newest eviction
-	evict := func(int, time.Duration) (chunk, error) {
-		// What was used just now is never evicted: let it grow old enough.
-		time.Sleep(2 * clockSlack)
-		var done chunk
-		latencies, err := reader.beside(func() (err error) {
-			done, spent, err = owner.evict(ctx)
-			return err
-		})
-		if err != nil {
-			return chunk{}, err
-		}
-		done.Latency = latencies
-		return done, owner.refill(ctx)
-	}
-	burn := func(int, time.Duration) (chunk, error) {
-		time.Sleep(2 * clockSlack)
-		start := time.Now()
-		latencies, err := reader.beside(func() error { burnCPU(spent); return nil })
-		return chunk{Nanos: time.Since(start).Nanoseconds(), Latency: latencies}, err
-	}
-	rounds, err := s.compete(ctx, e.title(), st.Shape, []entrant{{subject, evict}, {"burner", burn}})
+	owner := newEvictor(st)
+	rounds, err := disturbance{
+		name: e.title(), reader: workers[0],
+		work:  func() (chunk, time.Duration, error) { return owner.evict(ctx) },
+		after: func() error { return owner.refill(ctx) },
+	}.measure(ctx, s, st)
 	if err != nil {
 		return err
 	}
 	nanos := column(rounds, 0, chunk.nanosPerKey)
 	s.add(row{Measurement: "evict, per record", Shape: st.Shape, Unit: "ns"}, nanos, nil, nanos)
-	for _, q := range []struct {
-		name string
-		of   func(chunk) float64
-	}{
-		{"p50", func(c chunk) float64 { return c.Latency.P50 }},
-		{"p99", func(c chunk) float64 { return c.Latency.P99 }},
-		{"p99.9", func(c chunk) float64 { return c.Latency.P999 }},
-	} {
-		own, theirs := column(rounds, 0, q.of), column(rounds, 1, q.of)
-		s.add(row{Measurement: "evict, readers' " + q.name, Shape: st.Shape, Unit: "ns", Rival: "burner"}, own, theirs, quotients(own, theirs))
-	}
 	return nil
 }
 
@@ -78,6 +50,7 @@ type evictor struct {
 	evicted []uint32
 }
 
+// newEvictor returns one when what the cache was filled with has grown old enough.
 func newEvictor(st *stage) *evictor {
 	c := st.caches[subject].(*stone).cache
 	e := &evictor{
@@ -88,18 +61,20 @@ func newEvictor(st *stage) *evictor {
 	for s := newStream(keys, e.size); s.len() > 0; s = s.part(1, s.len()) {
 		e.ids[c.HashOf(s.key(0))] = uint32(idOf(s.key(0)))
 	}
+	time.Sleep(st.Precision + 2*clockSlack)
 	return e
 }
 
 // evict removes the oldest records and returns how many, how long it took, and the
 // CPU time that it took.
 func (e *evictor) evict(ctx context.Context) (done chunk, cpu time.Duration, err error) {
-	runtime.LockOSThread() // whose clock is read
-	defer runtime.UnlockOSThread()
-	start, before := time.Now(), threadTime()
-	hashes, err := e.cache.Evict(ctx, 0, e.limit)
+	start := time.Now()
+	var hashes []uint64
+	cpu, err = onThread(func() error {
+		hashes, err = e.cache.Evict(ctx, 0, e.limit)
+		return err
+	})
 	done = chunk{Nanos: time.Since(start).Nanoseconds(), Keys: int64(len(hashes))}
-	cpu = threadTime() - before
 	e.evicted = e.evicted[:0]
 	for _, h := range hashes {
 		e.evicted = append(e.evicted, e.ids[h])

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -38,9 +39,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if len(os.Args) == 2 && os.Args[1] == workerArg {
+	switch role := strings.Join(os.Args[1:], " "); role {
+	case workerArg:
 		err = serve(ctx, os.Stdin, os.Stdout)
-	} else {
+	case sleeperArg:
+		err = sleep(ctx, os.Stdin, os.Stdout)
+	default:
 		err = bench(ctx, os.Args[1:], os.Stdout)
 	}
 	if errors.Is(err, flag.ErrHelp) {

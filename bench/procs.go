@@ -120,11 +120,26 @@ type worker struct {
 }
 
 func startWorker(a assignment) (*worker, error) {
+	w, err := start(workerArg)
+	if err != nil {
+		return nil, err
+	}
+	if err = w.send(a); err == nil {
+		_, err = w.receive()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("worker with %s: %w", a.Cache, err), w.close())
+	}
+	return w, nil
+}
+
+// start starts this program as what arg makes of it.
+func start(arg string) (*worker, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(exe, workerArg)
+	cmd := exec.Command(exe, arg)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := cmd.StdinPipe()
@@ -136,16 +151,9 @@ func startWorker(a assignment) (*worker, error) {
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start worker: %w", err)
+		return nil, fmt.Errorf("start %s: %w", arg, err)
 	}
-	w := &worker{cmd: cmd, stdin: in, commands: json.NewEncoder(in), answers: json.NewDecoder(out)}
-	if err = w.send(a); err == nil {
-		_, err = w.receive()
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("worker with %s: %w", a.Cache, err), w.close())
-	}
-	return w, nil
+	return &worker{cmd: cmd, stdin: in, commands: json.NewEncoder(in), answers: json.NewDecoder(out)}, nil
 }
 
 func (w *worker) send(message any) error {

@@ -42,14 +42,20 @@ func (s *session) run(ctx context.Context, a act) (err error) {
 	return nil
 }
 
+// newStage returns an empty stage of o's shape for that domain.
+func newStage(o options, domain string) *stage {
+	o.Domain = domain
+	return &stage{
+		options: o, workload: newWorkload(o.Shape, o.Seed, 0),
+		caches: make(map[string]cache), size: make(map[string]float64), crew: make(map[string][]*worker),
+	}
+}
+
 // open makes caches of a shape and fills them.
 func (s *session) open(ctx context.Context, sh shape, names ...string) (st *stage, err error) {
 	o := s.options
-	o.Shape, o.Domain = sh, fmt.Sprintf("%s-%dx%d", o.Domain, sh.Entries, sh.Value)
-	st = &stage{
-		options: o, workload: newWorkload(sh, o.Seed, 0),
-		caches: make(map[string]cache), size: make(map[string]float64), crew: make(map[string][]*worker),
-	}
+	o.Shape = sh
+	st = newStage(o, fmt.Sprintf("%s-%dx%d", o.Domain, sh.Entries, sh.Value))
 	for _, name := range names {
 		if slices.Contains(s.missing, name) || st.caches[name] != nil {
 			continue

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -106,6 +107,9 @@ type candidate struct {
 // candidate returns what is in cell n if it passes the sieve.
 func (sh *shard) candidate(n uint32, v sieve) (c candidate, passes bool) {
 	h := sh.cell(n)
+	if lru.Stamp(h.Recency.Load()) >= v.cutoff {
+		return c, false // most of them
+	}
 	version, flags := h.Version.Load(), h.KeyFlags.Load()>>layout.KeyFlagsShift
 	inner := flags&(layout.FlagClaim|layout.FlagNamespace) != 0
 	stamp := sh.lastUse(h)
@@ -246,6 +250,9 @@ func older(a, b candidate) int {
 	return cmp.Or(cmp.Compare(a.stamp, b.stamp), cmp.Compare(a.version, b.version))
 }
 
+// ahead is by how many cells a scan asks for memory before it needs it.
+const ahead = 32
+
 // oldest returns up to limit records that pass the sieve such that no other one
 // is older.
 func (st *Stack) oldest(v sieve, limit int) (old []candidate, err error) {
@@ -265,6 +272,7 @@ func (st *Stack) oldest(v sieve, limit int) (old []candidate, err error) {
 			sh := &s.shards[i]
 			top := min(sh.head.Bump.Load(), s.geo.Cells)
 			for n := uint32(1); n <= top; n++ {
+				sh.cells.Prefetch(sh.cellOffset(min(n+ahead, top)))
 				c, ok := sh.candidate(n, v)
 				if !ok {
 					continue
@@ -286,18 +294,51 @@ func (st *Stack) oldest(v sieve, limit int) (old []candidate, err error) {
 }
 
 // first returns the oldest limit records, and the library's own that are older:
-// those do not count.
+// those do not count. The youngest of them is the last, the others have no order.
 func first(old []candidate, limit int) []candidate {
-	slices.SortFunc(old, older)
+	inner := 0 // the library's own come first while the others are parted
 	for i := range old {
 		if old[i].inner {
-			continue
-		}
-		if limit--; limit == 0 {
-			return old[:i+1]
+			old[i], old[inner] = old[inner], old[i]
+			inner++
 		}
 	}
-	return old
+	if len(old)-inner < limit {
+		return old
+	}
+	part(old[inner:], limit-1)
+	last := old[inner+limit-1]
+	old = old[:inner+limit]
+	return slices.DeleteFunc(old, func(c candidate) bool { return older(c, last) > 0 })
+}
+
+// part puts the record that n others are older than at n, and those before it
+// (quickselect).
+func part(old []candidate, n int) {
+	for len(old) > 1 {
+		pivot := old[rand.IntN(len(old))]
+		low, high := 0, len(old)-1
+		for low <= high {
+			for older(old[low], pivot) < 0 {
+				low++
+			}
+			for older(old[high], pivot) > 0 {
+				high--
+			}
+			if low <= high {
+				old[low], old[high] = old[high], old[low]
+				low, high = low+1, high-1
+			}
+		}
+		switch {
+		case n <= high:
+			old = old[:high+1]
+		case n >= low:
+			old, n = old[low:], n-low
+		default:
+			return
+		}
+	}
 }
 
 // named is a record with its hash.
