@@ -13,9 +13,8 @@ import (
 // Move moves up to limit records of one slab that were not used within olderThan to
 // another one, those unused for longest first, and returns how many. A limit of 0 or
 // less moves none. It keeps value, expiry, tag and last use; olderThan is as exact as
-// in Evict. Where the target has no room its own policy and tiers make some, or the
-// record stays where it is, the others are moved, and the error is ErrFull, or
-// ErrTooLarge where the target's limits are smaller. Both slabs must be of this handle
+// in Evict. Where the target has no room, or its limits are smaller, the record stays
+// where it is, the others are moved, and the error is ErrFull, or ErrTooLarge. Both slabs must be of this handle
 // (ErrOptions), and not the same; ErrRetired says that one is gone. Locks are taken
 // one at a time, for at most 64 records, waiting until ctx ends (ErrBusy).
 //
@@ -103,7 +102,7 @@ func (c *carrier) carry(ctx context.Context, pairs []slab.Pair) (moved int, err 
 	// 1. Copy.
 	copies := make([]slab.Insertion, len(loads))
 	for i, l := range loads {
-		copies[i] = slab.Insertion{Item: l.pair.Item, LastUse: l.pair.LastUse, Replace: true}
+		copies[i] = slab.Insertion{Item: l.pair.Item, LastUse: l.pair.LastUse, Replace: true, AllStay: true}
 	}
 	err = c.to.cache.update(ctx, func(v *view) error {
 		target, err := c.to.in(v)

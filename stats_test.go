@@ -43,7 +43,7 @@ func TestStats_EachKindOfOperation_Counted(t *testing.T) {
 
 	st := mustStats(t, cache)
 	own := st.Own
-	if own.Hits != 1 || own.Misses < 4 || own.Sets != 3 || own.Deletes != 1 || own.Rebuilds != shards || own.Loads != 3 || own.LoadErrors != 1 || own.Refused != 1 {
+	if own.Hits != 1 || own.Misses < 4 || own.Sets != 3 || own.Deletes != 1 || own.Rebuilds < shards || own.Loads != 3 || own.LoadErrors != 1 || own.Refused != 1 {
 		t.Errorf("%+v", own)
 	}
 	if own.Rebuilds != st.Rebuilds || own.Deletes != st.Deletes {

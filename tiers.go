@@ -91,15 +91,21 @@ func (c *Cache) grow(ctx context.Context, name string, shape Shape, below uint64
 		if v.slab.Missing != nil {
 			return v.slab.Missing
 		}
-		last := v.tiers[len(v.tiers)-1].entry
+		// From the directory itself: a grower that died may have published a slab and not
+		// said so yet (steward.pml BREAK_LOOK).
+		entries := c.stackEntries(v.tiers[0].entry.SegmentID)
+		if len(entries) == 0 {
+			return fmt.Errorf("slab %q: %w", c.slabName, ErrRetired)
+		}
+		last := entries[len(entries)-1]
 		if open := v.open(); below != 0 && open[len(open)-1].entry.SegmentID != below {
 			return fmt.Errorf("slab %016x is not the last one: %w", below, ErrState)
 		}
 		if name == "" {
 			name = fmt.Sprintf("tier-%d", last.Tier+1)
 		}
-		if len(v.tiers) == layout.MaxTiers {
-			return fmt.Errorf("%w: there are %d tiers", ErrOptions, len(v.tiers))
+		if len(entries) >= layout.MaxTiers {
+			return fmt.Errorf("%w: there are %d tiers", ErrOptions, len(entries))
 		}
 		if shape, err = shape.below(v.tiers[0].slab.Geometry()); err != nil {
 			return err

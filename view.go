@@ -143,7 +143,7 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 	if old != nil && next.changes == old.changes && old.slab.Missing == nil {
 		return nil, nil
 	}
-	entries := c.stackEntries()
+	entries := c.stackEntries(c.stack)
 	if len(entries) == 0 {
 		switch {
 		case old == nil:
@@ -210,11 +210,11 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 	return next, nil
 }
 
-// stackEntries returns the published entries of the stack, in the order of the
-// search; none if there is no tier 0, or another one than there was.
-func (c *Cache) stackEntries() (found []table.Entry) {
+// stackEntries returns the published entries of a stack, by the segment id of its tier
+// 0, or 0 if only its name is known, in the order of the search; none if there is no
+// tier 0, or another one than there was.
+func (c *Cache) stackEntries(stack uint64) (found []table.Entry) {
 	all := c.table.Entries()
-	stack := c.stack
 	for _, e := range all {
 		if stack == 0 && e.Kind == table.KindSlab && e.Tier == 0 && e.Name == c.slabName && e.State.Published() {
 			stack = e.SegmentID

@@ -57,21 +57,27 @@ func (sh *shard) tight() bool {
 func (col *column) demote(tier, limit int) (moved int, err error) {
 	sh := col.tiers[tier]
 	for ; moved < limit && sh.tight(); moved++ {
-		down := col.below(tier)
-		if down == 0 {
+		if tier == len(col.tiers)-1 {
 			return moved, nil
 		}
 		victim, err := sh.order.Victim(0)
 		if victim == 0 || err != nil {
 			return moved, err
 		}
-		keyLen, valueLen, _, _ := sh.lengths(sh.cell(victim))
-		to := col.tiers[down]
-		if uint64(to.head.Used.Load())+to.slab.geo.cellsFor(keyLen+valueLen) > to.usable() {
+		from := spot{sh: sh, cell: victim}
+		down := col.below(tier, victim)
+		if down == 0 {
 			return moved, nil
 		}
-		if err := col.sink(sh, victim, down, spot{}); err != nil {
-			if errors.Is(err, ErrFull) || errors.Is(err, ErrTooLarge) {
+		need, err := col.place(from, down)
+		if err == nil {
+			err = col.tiers[down].roomFor(need)
+		}
+		if err == nil {
+			err = col.sink(sh, victim, down, spot{}, true)
+		}
+		if err != nil {
+			if errors.Is(err, ErrFull) {
 				err = nil // a setter decides
 			}
 			return moved, err

@@ -316,7 +316,8 @@ func (col *column) promote(k *Key, l *look) {
 		if err != nil {
 			return err
 		}
-		err = col.move(spot{l.sh, l.cell, at}, k.hash, 0)
+		from := spot{l.sh, l.cell, at}
+		err = col.displace(from, k.hash, 0, from, true) // no lookup is to cost another record
 		if errors.Is(err, ErrFull) || errors.Is(err, ErrTooLarge) {
 			return nil
 		}

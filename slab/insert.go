@@ -18,6 +18,7 @@ type Insertion struct {
 	Item    Item   // with the version that it got, if Stored
 	LastUse uint64 // domain time in milliseconds
 	Replace bool   // what is there; otherwise that is newer
+	AllStay bool   // no other record is to go for good to make room
 
 	Settled bool  // nothing is to be done any more
 	Stored  bool  // it was stored
@@ -73,7 +74,7 @@ func (col *column) insert(tier int, r *Insertion) error {
 		}
 	}
 	it := r.Item
-	r.Item.Version, err = col.writeTo(tier, &r.Key, &it, r.LastUse, f.record)
+	r.Item.Version, err = col.writeTo(tier, &r.Key, &it, r.LastUse, f.record, r.AllStay)
 	if errors.Is(err, ErrFull) {
 		r.Err, r.Stored = err, false
 		return nil

@@ -15,18 +15,43 @@ import (
 // between leaves it in both, of which the next rebuild keeps one. PROTOCOL.md, "Moves";
 // model: tiers.pml.
 
-// below returns the next tier below that takes records, or 0.
-func (col *column) below(tier int) int {
+// below returns the next tier below that takes a record of this one, or 0.
+func (col *column) below(tier int, cell uint32) int {
+	from := spot{sh: col.tiers[tier], cell: cell}
 	for i := tier + 1; i < len(col.tiers); i++ {
-		if col.takes(i) {
+		if _, err := col.place(from, i); err == nil {
 			return i
 		}
 	}
 	return 0
 }
 
+// place returns how many cells a record takes in a tier, or why it has no place there
+// however much room there is: ErrTooLarge, or ErrFull as the tier takes no records.
+func (col *column) place(from spot, tier int) (need uint64, err error) {
+	g := &col.tiers[tier].slab.geo
+	keyLen, valueLen, _, ok := from.sh.lengths(from.header())
+	switch {
+	case !ok:
+		return 0, from.sh.brokenf("lengths of cell %d", from.cell)
+	case keyLen > uint64(g.MaxKey) || valueLen > uint64(g.MaxValue):
+		return 0, fmt.Errorf("%w: key of %d and value of %d bytes, the limits of tier %d are %d and %d", ErrTooLarge, keyLen, valueLen, tier, g.MaxKey, g.MaxValue)
+	case !col.takes(tier):
+		return 0, fmt.Errorf("%w: tier %d takes no more records", ErrFull, tier)
+	}
+	return g.cellsFor(keyLen + valueLen), nil
+}
+
+// roomFor returns ErrFull if as many cells are not to be had without making room.
+func (sh *shard) roomFor(need uint64) error {
+	if uint64(sh.head.Used.Load())+need > sh.usable() {
+		return sh.full(need)
+	}
+	return nil
+}
+
 // sink moves the order's victim down, as makeRoom asks for; old stays.
-func (col *column) sink(sh *shard, victim uint32, tier int, old spot) error {
+func (col *column) sink(sh *shard, victim uint32, tier int, old spot, allStay bool) error {
 	hash, err := sh.hashOf(victim)
 	if err != nil {
 		return err
@@ -38,31 +63,37 @@ func (col *column) sink(sh *shard, victim uint32, tier int, old spot) error {
 	if err != nil {
 		return err
 	}
-	return col.moveKeeping(spot{sh, victim, at}, hash, tier, old)
+	return col.displace(spot{sh, victim, at}, hash, tier, old, allStay)
 }
 
-// move moves a record, whose hash the caller knows, to another tier, where others
-// make room for it. It returns ErrTooLarge if that tier's limits are smaller, ErrFull
-// if it has no room and refuses, or takes no more records.
+// move moves a record, whose hash the caller knows, to another tier if there is room
+// for it (ErrFull) and its limits allow it (ErrTooLarge).
 func (col *column) move(from spot, hash uint64, tier int) error {
-	return col.moveKeeping(from, hash, tier, from)
-}
-
-func (col *column) moveKeeping(from spot, hash uint64, tier int, keep spot) error {
-	to := col.tiers[tier]
-	g := &to.slab.geo
-	keyLen, valueLen, _, ok := from.sh.lengths(from.header())
-	switch {
-	case !ok:
-		return from.sh.brokenf("lengths of cell %d", from.cell)
-	case keyLen > uint64(g.MaxKey) || valueLen > uint64(g.MaxValue):
-		return fmt.Errorf("%w: key of %d and value of %d bytes, the limits of tier %d are %d and %d", ErrTooLarge, keyLen, valueLen, tier, g.MaxKey, g.MaxValue)
-	case !col.takes(tier):
-		return fmt.Errorf("%w: tier %d takes no more records", ErrFull, tier)
+	need, err := col.place(from, tier)
+	if err == nil {
+		err = col.tiers[tier].roomFor(need)
 	}
-	if err := col.makeRoom(tier, g.cellsFor(keyLen+valueLen), keep); err != nil {
+	if err != nil {
 		return err
 	}
+	return col.carry(from, hash, tier)
+}
+
+// displace moves a record to another tier, where others but keep make room for it.
+func (col *column) displace(from spot, hash uint64, tier int, keep spot, allStay bool) error {
+	need, err := col.place(from, tier)
+	if err == nil {
+		err = col.makeRoom(tier, need, keep, allStay)
+	}
+	if err != nil {
+		return err
+	}
+	return col.carry(from, hash, tier)
+}
+
+// carry moves a record to another tier, where there is room for it.
+func (col *column) carry(from spot, hash uint64, tier int) error {
+	to := col.tiers[tier]
 	// A record that comes to a cell where it was before has moved up: a reader that was
 	// held up there sees by this that it has been away.
 	up := slices.Index(col.tiers, from.sh) > tier
@@ -128,9 +159,9 @@ func (st *Stack) tierOf(s *Slab) (int, error) {
 // Move moves up to limit records of one tier, those unused since cutoff, domain time
 // in milliseconds, to another one, oldest first, and returns how many. A record is
 // found in one of them at any moment, and keeps version, last use and all. Where the
-// target is full its own policy makes room, or the record stays: then the error is
-// ErrFull, or ErrTooLarge where its limits are smaller, and others have been moved
-// nevertheless. It locks as Evict does. About two Puts a record.
+// target is full the record stays, and the error is ErrFull, or ErrTooLarge where its
+// limits are smaller; others have been moved nevertheless. It locks as Evict does.
+// About a Put a record, beside the look at all.
 func (st *Stack) Move(ctx context.Context, from, to *Slab, cutoff uint64, limit int) (moved int, err error) {
 	source, err := st.tierOf(from)
 	if err != nil {
@@ -198,11 +229,15 @@ func (st *Stack) Empty(ctx context.Context, s *Slab, giveUp uint64) (moved int, 
 	return moved, empty, stayed
 }
 
+// emptyStride is how many cells Empty looks at under one lock.
+const emptyStride = 4096
+
 // emptySome moves up to perLock of the records in cells from next on elsewhere, and
 // returns the cell to go on with; with an error the cell of the record that stays.
 func (col *column) emptySome(tier int, next uint32, giveUp uint64, moved *int) (uint32, error) {
 	sh := col.tiers[tier]
-	for left := perLock; next <= min(sh.head.Bump.Load(), sh.count) && left > 0; next++ {
+	end := min(uint64(sh.head.Bump.Load()), uint64(sh.count), uint64(next)+emptyStride-1)
+	for left := perLock; uint64(next) <= end && left > 0; next++ {
 		c := sh.cell(next)
 		if !isLive(c.Version.Load()) {
 			continue
@@ -223,7 +258,7 @@ func (col *column) emptySome(tier int, next uint32, giveUp uint64, moved *int) (
 			err = from.release(hash)
 		} else if err = col.elsewhere(from, hash, tier); err == nil {
 			*moved++
-		} else if errors.Is(err, ErrFull) && sh.lastUse(c) < giveUp {
+		} else if (errors.Is(err, ErrFull) || errors.Is(err, ErrTooLarge)) && sh.lastUse(c) < giveUp {
 			sh.countEviction(next)
 			err = from.release(hash)
 		}
@@ -234,22 +269,23 @@ func (col *column) emptySome(tier int, next uint32, giveUp uint64, moved *int) (
 	return next, nil
 }
 
-// elsewhere moves a record out of a tier: to the first one that has room for it.
+// elsewhere moves a record out of a tier: to the first one that has room for it. It is
+// ErrTooLarge if it would fit no other one that takes records, else ErrFull.
 func (col *column) elsewhere(from spot, hash uint64, tier int) error {
-	err := fmt.Errorf("%w: no other tier takes records", ErrFull)
-	for i, to := range col.tiers {
+	why := fmt.Errorf("%w: no other tier takes records", ErrFull)
+	fits := false
+	for i := range col.tiers {
 		if i == tier || !col.takes(i) {
 			continue
 		}
-		g := &to.slab.geo
-		keyLen, valueLen, _, _ := from.sh.lengths(from.header())
-		if need := g.cellsFor(keyLen + valueLen); uint64(to.head.Used.Load())+need > uint64(g.Cells-g.Reserve) {
-			err = to.full(need)
-			continue
-		}
-		if err = col.move(from, hash, i); err == nil || isBroken(err) {
+		switch err := col.move(from, hash, i); {
+		case errors.Is(err, ErrFull):
+			why, fits = err, true
+		case !errors.Is(err, ErrTooLarge):
 			return err
+		case !fits:
+			why = err
 		}
 	}
-	return err
+	return why
 }

@@ -290,14 +290,14 @@ func (col *column) replace(k *Key, it *Item, f *found) (version uint64, err erro
 // new one; the rebuild that follows keeps the higher version. The version is
 // returned even with an error: the record may be visible.
 func (col *column) write(k *Key, it *Item, old spot) (version uint64, err error) {
-	return col.writeTo(0, k, it, col.top.now.Load(), old)
+	return col.writeTo(0, k, it, col.top.now.Load(), old, false)
 }
 
 // writeTo is write for any tier, of a record that was used then.
-func (col *column) writeTo(tier int, k *Key, it *Item, used uint64, old spot) (version uint64, err error) {
+func (col *column) writeTo(tier int, k *Key, it *Item, used uint64, old spot, allStay bool) (version uint64, err error) {
 	sh := col.tiers[tier]
 	need := sh.slab.geo.cellsFor(uint64(len(k.bytes)) + uint64(len(it.Value)))
-	if err := col.makeRoom(tier, need, old); err != nil {
+	if err := col.makeRoom(tier, need, old, allStay); err != nil {
 		return 0, err
 	}
 	record := sh.next(k, it, used)

@@ -1,6 +1,7 @@
 package slab
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -12,9 +13,9 @@ import (
 // makeRoom sees to it that after a record of need cells has taken the place of old,
 // if that is in the tier, as many cells are free there as the largest record takes.
 // So a replacement always finds cells, and only a new or longer record makes others
-// go: to the next tier that takes them, or, by the tier's policy, for good. Old
-// itself never goes.
-func (col *column) makeRoom(tier int, need uint64, old spot) error {
+// go: to the next tier that takes them, or, by the tier's policy and unless all are to
+// stay, for good. Old itself never goes.
+func (col *column) makeRoom(tier int, need uint64, old spot, allStay bool) error {
 	sh := col.tiers[tier]
 	g := &sh.slab.geo
 	var had uint64
@@ -23,9 +24,9 @@ func (col *column) makeRoom(tier int, need uint64, old spot) error {
 		keep = old.cell
 		had = sh.cellsOf(old.cell)
 	}
-	for uint64(sh.head.Used.Load())+need-had > uint64(g.Cells-g.Reserve) {
-		down := col.below(tier)
-		if down == 0 && g.OnFull == Refuse {
+	allStay = allStay || g.OnFull == Refuse
+	for uint64(sh.head.Used.Load())+need-had > sh.usable() {
+		if allStay && tier == len(col.tiers)-1 {
 			return sh.full(need)
 		}
 		victim, err := sh.order.Victim(keep)
@@ -35,17 +36,17 @@ func (col *column) makeRoom(tier int, need uint64, old spot) error {
 		if victim == 0 {
 			return sh.brokenf("%d cells in use and nothing to evict", sh.head.Used.Load())
 		}
+		down := col.below(tier, victim)
 		if down != 0 {
-			err := col.sink(sh, victim, down, old)
-			if err == nil {
-				continue
-			}
-			if isBroken(err) {
-				return err
-			}
-			if g.OnFull == Refuse {
-				return sh.full(need)
-			}
+			err = col.sink(sh, victim, down, old, allStay)
+		}
+		switch {
+		case down != 0 && err == nil:
+			continue
+		case err != nil && !errors.Is(err, ErrFull):
+			return err
+		case allStay:
+			return sh.full(need)
 		}
 		sh.countEviction(victim)
 		if err := sh.drop(victim); err != nil {

@@ -247,10 +247,12 @@ func (col *column) abandon() {
 	epoch.Store(epoch.Load() | layout.EpochRebuilding)
 }
 
-// moves counts the records that have come to a tier of the column from another one.
-// Who looks for records cell by cell, and finds it changed, may have missed some.
+// moves counts the records that have come to a tier of the column from another one,
+// and the rebuilds, which finish what a dead mover began. Who looks for records cell by
+// cell, and finds it changed, may have missed some.
 func (col *column) moves() (n uint64) {
 	if len(col.tiers) > 1 {
+		n = col.top.head.Epoch.Load() & layout.EpochRebuildMask
 		for _, sh := range col.tiers {
 			n += sh.head.MovedIn.Load()
 		}
