@@ -27,12 +27,14 @@ demo: build ## four processes do real work through one cache, and one is killed
 	bin/flagstone demo
 
 .PHONY: test
-test: go-version ## every test, the race run, and 10 s of each fuzz target
+test: go-version ## every test, the race run, 10 s of each fuzz target, and the models
 	$(GO) vet $(PACKAGES)
 	$(GO) test $(PACKAGES)
 	$(GO) test -race -short $(PACKAGES)
 	cd bench && $(GO) test ./...
 	$(MAKE) fuzz
+	@if command -v spin >/dev/null && command -v cc >/dev/null; then $(MAKE) models; \
+	else echo "the models are not checked: they need spin and a C compiler (Debian: apt install spin gcc)"; fi
 
 .PHONY: test-all
 test-all: go-version ## everything longer: long variants, repeated, and 2 minutes of each fuzz target
