@@ -42,7 +42,7 @@ func (g *growth) print(out io.Writer) error {
 	fmt.Fprintf(out, "\nSecond act: %d blocks, %s, into a cache whose first slab (%s) is for %d. With %.0f%% of its cells in use the steward added a slab of %s; %d records moved down to it, making room above.\n\n",
 		g.Blocks, mib(g.Bytes), mib(g.FirstSize), g.FirstFit, 100*g.Filled, mib(g.SlabSize), g.Moved)
 	t := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "reader\tlistens by\theard of the slab by\tafter\tof its end by\tafter\tlookups\tin the second slab\tmissed\twrong\tasked again\tslowest\t\n")
+	fmt.Fprintf(t, "reader\tlistens by\theard of the slab by\twithin\tof its end by\twithin\tlookups\tin the second slab\tmissed\twrong\tasked again\tslowest\t\n")
 	for _, r := range g.Readers {
 		n := tally{}
 		if r.Tally != nil {

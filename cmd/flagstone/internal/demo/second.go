@@ -302,15 +302,14 @@ func (s *second) grown(ctx context.Context) (err error) {
 	for i := range s.out.Readers {
 		r := &s.out.Readers[i]
 		r.After = since(published, r.came)
-		text = append(text, fmt.Sprintf("%s %v", r.Came, round(r.After)))
+		text = append(text, fmt.Sprintf("%s within %v", r.Came, round(r.After)))
 	}
 	s.tell.say("second act: a slab of %s was added at %.0f%% of the first; the readers heard of it by %s",
 		mib(s.out.SlabSize), 100*s.out.Filled, strings.Join(text, ", "))
 	return err
 }
 
-// since is the time from one moment to the next; the first one is known to some
-// microseconds only.
+// since is the time from one moment to the next.
 func since(from, to int64) time.Duration { return time.Duration(max(to-from, 0)) }
 
 // reach tells the readers how many blocks must be there.

@@ -10,12 +10,14 @@ import (
 	"github.com/flagstone-shm/flagstone/table"
 )
 
-// witness watches the directory for a slab below the first, and notes when it was
-// published, began to drain, and was retired: within a few microseconds of the first,
-// which announces itself, and within some hundred of the others.
+// witness watches the directory for a slab below the first, and notes after which
+// moment it was published, began to drain, and was retired: that of the last look that
+// did not show it. So what is counted from there is an upper bound; it is close where
+// the witness is not kept from the processor.
 type witness struct {
-	mu   sync.Mutex // guards seen
-	seen life
+	mu     sync.Mutex // guards seen
+	seen   life
+	before int64 // when the last look began
 }
 
 // life is when things happened to a slab; see now. 0: not yet.
@@ -50,6 +52,7 @@ func (w *witness) run(ctx context.Context, t *table.Table) {
 
 // look notes what has changed, and reports whether a slab is being made.
 func (w *witness) look(t *table.Table) (imminent bool) {
+	began := now()
 	var below *table.Entry
 	for _, e := range t.Entries() {
 		imminent = imminent || e.State == table.StateCreating
@@ -57,7 +60,8 @@ func (w *witness) look(t *table.Table) (imminent bool) {
 			below = &e
 		}
 	}
-	at := now()
+	at := w.before
+	w.before = began
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	set := func(when *int64, is bool) {
