@@ -42,20 +42,22 @@ var (
 	// ErrBudget says that a slab would exceed StewardOptions.Budget.
 	ErrBudget = errors.New("budget of secondary slabs exceeded")
 
-	// ErrRetired says that a slab is gone from the directory.
+	// ErrRetired says that a slab is gone from the directory, or an independent one about
+	// to go.
 	ErrRetired = table.ErrRetired
 	// ErrState says that a slab is no longer in the state that a step needs: another
 	// process has opened it again, or drained it anew.
 	ErrState = table.ErrState
-	// ErrTooLarge says that the limits of the slab that a record was to be moved to
-	// are smaller. The record stays where it is.
+	// ErrTooLarge says that the limits of the slab that a record was to be moved or
+	// inserted to are smaller. The record stays where it is.
 	ErrTooLarge = slab.ErrTooLarge
 
 	// ErrBusy says that a wait ended with its context while a live process held
 	// what was waited for, also where the context had ended before, or that a lookup
 	// gave up within its bound. Of a wait it wraps the context's error.
 	ErrBusy = slab.ErrBusy
-	// ErrFull says that there is no room and the policy is Refuse.
+	// ErrFull says that there is no room and the policy is Refuse, or that a slab to
+	// which records are to be moved has none, whatever its policy, or takes none.
 	ErrFull = slab.ErrFull
 	// ErrKeyTooLong and ErrValueTooLong say that the cache was not made for such a
 	// record.

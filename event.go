@@ -44,10 +44,10 @@ type Event struct {
 	Key     []byte // EventUnstored
 	Err     error  // why; nil if there is no more to say
 	Slab    string // EventSlabAdded, EventSlabGone, EventGrew to EventDrainStopped: its name
-	SlabID  uint64 // and its segment id
+	SlabID  uint64 // and its segment id; EventSinkRefused too
 	Tier    int    // and its tier
-	How     How    // how this handle heard of it
-	Count   int    // records moved or evicted
+	How     How    // EventSlabAdded to EventUnattached: how this handle heard of it
+	Count   int    // EventDrained, EventDrainStopped, EventEvicted: records moved or evicted
 }
 
 // notify passes a slab's event on.

@@ -31,7 +31,7 @@ type Pair struct {
 // less removes none. It never removes one used more recently; one used at most
 // Options.Precision and 30 ms earlier than that may stay. (Where no process could
 // run for longer than that, stamps lie behind by as much.) It looks at every record
-// without a lock, some milliseconds per million, and locks a shard for at most 64
+// without a lock, some tens of milliseconds per million, and locks a shard for at most 64
 // removals at a time, waiting until ctx ends. On an error it returns what it had
 // removed. It is about all namespaces.
 func (c *Cache) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {
@@ -66,8 +66,9 @@ func (c *Cache) EvictNearHash(ctx context.Context, hash uint64, olderThan time.D
 
 // EvictTag removes up to limit records with the tag, of all namespaces, those
 // unused for longest first, however lately used, and returns their hashes, as Evict
-// does, in that order. With math.MaxInt as limit none that was there before the call is left; tag
-// 0 is all that have none. Cost and waits are as in Evict.
+// does, in that order. With math.MaxInt as limit none that was there before the call is
+// left; tag 0 is all that have none. Cost and waits are as in Evict; ErrBusy also says that
+// records kept moving between slabs.
 func (c *Cache) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, error) {
 	return c.evictHashes(ctx, limit, func(v *view, limit int) ([]uint64, error) {
 		return v.slab.EvictTag(ctx, tag, limit)
@@ -76,7 +77,8 @@ func (c *Cache) EvictTag(ctx context.Context, tag uint32, limit int) ([]uint64, 
 
 // Clear removes everything that was there before the call, of all namespaces; of
 // what is set meanwhile some may stay. Who loads a value at the time of the call is
-// not going to store it. It locks shards for a thousand records at a time, waiting until ctx ends.
+// not going to store it. It locks shards for a thousand records at a time, waiting until
+// ctx ends; ErrBusy also says that records kept moving between slabs.
 func (c *Cache) Clear(ctx context.Context) error {
 	return c.update(ctx, func(v *view) error { return v.slab.Clear(ctx) })
 }
@@ -85,7 +87,7 @@ func (c *Cache) Clear(ctx context.Context) error {
 // namespaces and claims included: of all namespaces, also what was in one before it
 // was cleared, until it is replaced or evicted. There is an id for each namespace in
 // use and a claim for each value being loaded, or whose error is kept. It costs a
-// load per shard.
+// load per shard and slab.
 func (c *Cache) Len() (uint64, error) {
 	v, err := c.fresh()
 	if err != nil {
@@ -143,8 +145,9 @@ func (c *Cache) pair(r *slab.Pair) Pair {
 	return p
 }
 
-// Evict is Cache.Evict for the records of this slab alone. Of a cache of several tiers
-// it leaves the namespaces' ids. ErrRetired says that the slab is gone.
+// Evict is Cache.Evict for the records of this slab alone. In a cache of several tiers
+// it leaves the namespaces' ids; what moves to another tier meanwhile stays. ErrRetired
+// says that the slab is gone.
 func (s *Slab) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {
 	return s.cache.evictHashes(ctx, limit, func(v *view, limit int) ([]uint64, error) {
 		pairs, err := s.evictFrom(ctx, v, olderThan, limit, false)
@@ -156,7 +159,8 @@ func (s *Slab) Evict(ctx context.Context, olderThan time.Duration, limit int) ([
 	})
 }
 
-// EvictPairs is Evict, returning the records, for InsertBatch into another slab.
+// EvictPairs is Evict, returning the records, for InsertBatch into another slab. Until
+// then they are in neither, and are lost if this process dies: Move has no such moment.
 func (s *Slab) EvictPairs(ctx context.Context, olderThan time.Duration, limit int) ([]Pair, error) {
 	return s.cache.evictPairs(ctx, limit, func(v *view, limit int) ([]slab.Pair, error) {
 		return s.evictFrom(ctx, v, olderThan, limit, true)

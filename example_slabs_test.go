@@ -297,3 +297,26 @@ func ExampleDescriptor_UnmarshalText() {
 	fmt.Println(errors.Is(err, flagstone.ErrDescriptor), err)
 	// Output: true not a slab's descriptor: entry: strconv.ParseUint: parsing "four": invalid syntax
 }
+
+func ExampleCache_TierStats() {
+	cache, done := example(flagstone.Options{Entries: 1000})
+	defer done()
+	_, err := cache.Grow(ctx, "cold", flagstone.Shape{Entries: 10_000})
+	check(err)
+	const n = 5000
+	for i := range n { // what has no room above goes below
+		check(cache.Set(ctx, fmt.Append(nil, i), []byte("v"), 0))
+	}
+	tiers, err := cache.TierStats()
+	check(err)
+	records := uint64(0)
+	for _, t := range tiers {
+		fmt.Println(t.Tier, t.Name, t.State, t.Records > 0)
+		records += t.Records
+	}
+	fmt.Println(records == n, tiers[1].MovedIn == tiers[1].Records)
+	// Output:
+	// 0 primary OPEN true
+	// 1 cold OPEN true
+	// true true
+}

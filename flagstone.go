@@ -10,6 +10,11 @@
 // Lookups take no lock and do not allocate. What may wait takes a context.
 // Keys and values are any bytes. Who can write a domain's files is trusted not
 // to forge data, but not to be correct.
+//
+// A cache begins with one slab of a fixed size. Others are added below it by [Cache.Grow],
+// or by a steward ([StewardOptions]), and drained when they are not needed; operations
+// mean the same whichever slab holds the key. Independent slabs ([Cache.CreateSlab]) are
+// caches of their own in the same domain.
 package flagstone
 
 import (
@@ -106,13 +111,16 @@ type Options struct {
 	// Regions is how many handles may be open at a time, 1 to 4,096. Default: 256.
 	Regions int
 
-	// ReadTiers is how many slabs this handle's lookups look into: what is only in
-	// those below is a miss to it. Its writes know of all. 0 is all.
+	// ReadTiers is how many slabs this handle's lookups of keys look into, from the first
+	// on: what is only in those below is a miss to it. Its writes and All know of all, as do
+	// lookups of the cache's own, ids of namespaces and claims. Less than 0 is ErrOptions. 0
+	// is all.
 	ReadTiers int
 	// Search is how lookups go about several slabs. Default: Interleaved.
 	Search Search
 	// NoPromotion leaves what a lookup finds below the first slab where it is, instead
-	// of moving it up if the lock is free.
+	// of moving it up if the lock is free. Moving up may send others down; none is lost
+	// by it. About four Sets.
 	NoPromotion bool
 
 	// LoadTimeout is for how long a load of this handle keeps others waiting; then
@@ -120,12 +128,14 @@ type Options struct {
 	// take longer.
 	LoadTimeout time.Duration
 	// Steward is what this handle does for all while it is the steward, and how far the
-	// cache may grow.
+	// cache may grow. By default it offers, and neither adds nor drains slabs.
 	Steward StewardOptions
 
 	// OnEvent, if set, is told of what is out of the ordinary, by the goroutine that
-	// met it, which holds no lock then; it should return soon, and may be called
-	// concurrently.
+	// met it, which holds no lock of a shard then; it should return soon, and may be called
+	// concurrently. It may be called inside any operation, Grow and CreateSlab too, while
+	// others who make slabs wait: so it must not call these, nor Retire, nor Close, which
+	// waits for it.
 	OnEvent func(Event)
 
 	// Wake is how this handle is woken after changes. Default: SIGUSR1, sent when
@@ -147,7 +157,8 @@ const (
 	// InOrder asks for a slab's memory when those above have turned out not to have the
 	// key.
 	InOrder = slab.InOrder
-	// Parallel has goroutines of its own ask for the memory of the slabs below.
+	// Parallel has goroutines of its own, four for each handle, ask for the memory of the
+	// slabs below.
 	Parallel = slab.Parallel
 )
 
@@ -412,6 +423,7 @@ func (c *Cache) Check(ctx context.Context) (problems []string, err error) {
 }
 
 // Watch delivers what happens in the domain until ctx ends: processes that join,
-// leave or die, segments that come and go. See table.Table.Watch. In a Private
-// cache nothing happens; the channel is closed when ctx ends or at Close.
+// leave or die, segments that come, drain and go, who is the steward. See
+// table.Table.Watch. In a Private cache nothing happens; the channel is closed when ctx
+// ends or at Close.
 func (c *Cache) Watch(ctx context.Context) <-chan table.Event { return c.table.Watch(ctx) }

@@ -45,10 +45,13 @@ func (h *handle) open(of *Cache, top table.Entry, s *Slab) (*Cache, error) {
 		c = &Cache{handle: h, slabName: top.Name, stackOptions: of.stackOptions, stack: top.SegmentID}
 		c.scope.cache = c
 		c.close = sync.OnceValue(func() error { return h.shutOne(c) })
-		if err := c.refresh(nil, ByCall); errors.Is(err, ErrNotFound) {
+		switch err := c.refresh(nil, ByCall); {
+		case errors.Is(err, ErrNotFound):
 			return nil, fmt.Errorf("%w: slab %q, %016x", ErrRetired, top.Name, top.SegmentID)
-		} else if err != nil {
+		case errors.Is(err, ErrRetired), errors.Is(err, ErrClosed), errors.Is(err, ErrDestroyed):
 			return nil, err
+		case err != nil:
+			return nil, fmt.Errorf("%w: slab %q: %w", ErrUnattached, top.Name, err)
 		}
 		h.caches[top.SegmentID] = c
 	}

@@ -13,19 +13,22 @@ import (
 // Move moves up to limit records of one slab that were not used within olderThan to
 // another one, those unused for longest first, and returns how many. A limit of 0 or
 // less moves none. It keeps value, expiry, tag and last use; olderThan is as exact as
-// in Evict. Where the target has no room, or its limits are smaller, the record stays
-// where it is, the others are moved, and the error is ErrFull, or ErrTooLarge. Both slabs must be of this handle
-// (ErrOptions), and not the same; ErrRetired says that one is gone. Locks are taken
-// one at a time, for at most 64 records, waiting until ctx ends (ErrBusy).
+// in Evict. Nothing is evicted in the target: where that is full the record stays where
+// it is, the others are moved, and the error is ErrFull, or ErrTooLarge where the
+// target's limits are smaller. Both slabs must be of this handle and not the same
+// (ErrOptions); ErrRetired says that one is gone. Locks are taken one at a time, for at
+// most 64 records, waiting until ctx ends (ErrBusy). It looks at every record of the
+// source, as Evict does, and then costs about a Set for each that it moves, and a Delete
+// more between caches.
 //
 // Between tiers of one cache nobody can tell: a lookup finds the record throughout,
-// with its token. Between two caches it is copied, with a new token, in place of what
-// is under its key there, and then removed where it was, so that who looks there first
-// and then in the target does not miss it. If it was set or deleted there
-// meanwhile, the copy is taken back, unless that was replaced too. A record of a
-// namespace goes to the namespace of that name; what was in one before it was cleared
-// goes for good. After an error, or if this process dies, up to 64 records may be in
-// both.
+// with its token. If this process dies, each record is in one of them. Between two
+// caches it is copied, with a new token, in place of what is under its key there, and
+// then removed where it was, so that who looks there first and then in the target does
+// not miss it. If it was set or deleted there meanwhile, the copy is taken back, unless
+// that was replaced too. A record of a namespace goes to the namespace of that name; what
+// was in one before it was cleared goes for good. After an error, or if this process
+// dies, up to 64 records may be in both.
 func (c *Cache) Move(ctx context.Context, from, to *Slab, olderThan time.Duration, limit int) (moved int, err error) {
 	switch {
 	case from.cache.handle != c.handle || to.cache.handle != c.handle:

@@ -77,8 +77,8 @@ func (s *Slab) Lock(ctx context.Context) (consistent bool, err error) {
 	return consistent && err == nil, s.failed("lock", err)
 }
 
-// TryLock is Lock if nobody holds the mutex, without waiting. Ok says whether it took
-// it.
+// TryLock is Lock if nobody living holds the mutex, without waiting. Ok says whether it
+// took it.
 func (s *Slab) TryLock() (ok, consistent bool, err error) {
 	m, err := s.mutex()
 	if err == nil {

@@ -11,19 +11,21 @@ import (
 )
 
 // Sink is where records go that the last slab gives up: a slower cache, a file. The
-// steward offers copies of the records unused for longest, before the slab is full if no slab is
-// to be added, and while it is drained if the others have no room. It keeps an eighth of
-// the last slab's shards free that way. Setters that fill the rest before a sink has taken anything
-// evict without asking, unless the cache refuses when it is full (Refuse).
+// steward offers copies of the records unused for longest, before the slab is full if no
+// slab is to be added, and while it is drained if the others have no room. It keeps an
+// eighth of the last slab's shards free that way. Setters that fill the rest before a
+// sink has taken anything evict without asking, unless the cache refuses when it is full
+// (Refuse). No lock is held meanwhile.
 type Sink interface {
-	// Take takes the items over: all of them, if it returns nil. Then those are
-	// removed that were not used or changed since, as far as Options.Precision tells; others
-	// stay, and may be offered again, as may all if the process dies. An error keeps them, and
-	// is told to OnEvent; the steward waits a second before it offers anything again, then two, up to a minute.
+	// Take takes the items over: all of them, if it returns nil. Then those are removed
+	// that were not used or changed since, as far as Options.Precision tells; others stay,
+	// and may be offered again, as may all if the process dies. An error keeps them, and
+	// is told to OnEvent; the steward waits a second before it offers anything again, then
+	// two, up to a minute.
 	//
 	// There is one call at a time in a process, and the next batch, of up to 256 items,
-	// waits for it: whoever is slow is offered less. Take should return soon once ctx ends, which Close waits for. It
-	// may use the cache. Items are its own to keep.
+	// waits for it: whoever is slow is offered less. Take should return soon once ctx ends,
+	// which Close waits for. It may use the cache. Items are its own to keep.
 	Take(ctx context.Context, items []SinkItem) error
 }
 

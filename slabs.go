@@ -40,7 +40,9 @@ func (s *Slab) Cache() *Cache { return s.cache }
 // nothing; the slab stays. A tier is closed with its cache. Further calls do nothing.
 func (s *Slab) Close() error { return s.cache.leave(s) }
 
-// Tiers returns the slabs of the cache in the order of the search.
+// Tiers returns the slabs of the cache in the order of the search, those that are being
+// drained too. ErrUnattached says that this process has not got all of them; it comes
+// with the others.
 func (c *Cache) Tiers() ([]*Slab, error) {
 	v, err := c.fresh()
 	if err != nil {
@@ -55,12 +57,15 @@ func (c *Cache) Tiers() ([]*Slab, error) {
 
 // CreateSlab makes an independent slab, and opens it: a cache of its own in the same
 // domain, which lookups of this one do not look into. What is zero in shape is as in
-// Options. The name is 1 to 32 bytes. It returns ErrSlabExists if there is an
-// independent slab of that name, ErrOptions for a name or a shape that cannot be,
-// ErrNoSpace, with nothing made, if the file system has no room, table.ErrNoEntry if
-// the directory is full, ErrUnsupported in a Private cache. It waits for others that
-// make slabs, and for first openers, until ctx ends (ErrBusy). If this process dies
-// inside, nothing is left.
+// Options. The name is 1 to 32 bytes, not ending in zero, and not "primary". The memory
+// is reserved at once.
+//
+// It returns ErrSlabExists if there is an independent slab of that name, ErrOptions for a
+// name or a shape that cannot be, ErrNoSpace, with nothing made, if the file system has
+// no room, table.ErrNoEntry if the directory is full, ErrReadOnly, and ErrUnsupported in
+// a Private cache. It waits for others that make slabs, and for first openers, until ctx
+// ends (ErrBusy). If this process dies inside, others take back what it had made, or,
+// if that was to be seen already, find it there.
 func (c *Cache) CreateSlab(ctx context.Context, name string, shape Shape) (*Slab, error) {
 	s, err := c.createSlab(ctx, name, shape)
 	if err != nil {
@@ -107,8 +112,9 @@ func checkSlabName(name string) error {
 
 // OpenSlab opens an independent slab that some process has made. All that a handle
 // opens of one slab share what is mapped; each is to be closed. It returns ErrNotFound
-// if there is none of that name, ErrUnattached if it cannot be mapped, for want of
-// descriptors or of room in the address space.
+// if there is none of that name, or one that is being retired, and what keeps this process
+// from mapping it: table.ErrTooManyMapped, the error of a system call, a *slab.FormatError.
+// It waits for nobody.
 func (c *Cache) OpenSlab(ctx context.Context, name string) (*Slab, error) {
 	err := ctx.Err()
 	if err == nil {
@@ -235,11 +241,14 @@ func (c *Cache) finishRetirements(ctx context.Context) error {
 }
 
 // Drain moves every record of the slab to other tiers and retires it: its memory is
-// given back. What has expired goes. If there is no room elsewhere it stops, returns
-// ErrFull, or ErrTooLarge where the limits of the others are smaller, with what it has
-// moved, and the slab takes records again. On other errors, ErrBusy when ctx ends, it
-// stays draining: it takes no records, and anybody, the steward too, may go on. The
-// first slab cannot be drained (ErrOptions). ErrRetired says that it is gone.
+// given back. What has expired goes; nothing else does. If there is no room elsewhere, or
+// the limits of all others are smaller, it moves what it can, returns ErrFull or
+// ErrTooLarge, and the slab takes records again. On other errors, ErrBusy when ctx ends,
+// and if this process dies, it stays draining: it is read, takes no records, and anybody,
+// a steward too, may go on or open it again. Moved is what this call has moved, errors or
+// not. The first slab cannot be drained (ErrOptions); ErrRetired says that it is gone,
+// ErrState that somebody has opened it again meanwhile. It locks a shard for at most 64
+// records at a time; about a Set for each.
 func (s *Slab) Drain(ctx context.Context) (moved int, err error) {
 	switch {
 	case s.cache.control == nil:

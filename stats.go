@@ -44,7 +44,8 @@ type Counters struct {
 	Stale      uint64 // lookups answered with an expired value while another computed
 	Refused    uint64 // computed values that were not stored: late, or there was no room
 
-	// TierHits are the hits by tier; those of deeper ones count in the last.
+	// TierHits are the hits by tier number, whichever slabs had it; those of deeper tiers
+	// count in the last.
 	TierHits [layout.TierCounters]uint64
 }
 

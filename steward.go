@@ -9,29 +9,33 @@ import (
 )
 
 // StewardOptions say what this handle does for all while it is the steward: the one of
-// the handles that offer which holds the domain's lease. Whatever the options, a
-// steward removes what has expired, a little at a time, finishes what a dead steward began, and,
-// where there are several slabs, moves records down before the upper ones are full. Give
-// all handles of a cache the same options: those of the one that happens to be the
-// steward count. The zero value neither grows nor shrinks nor evicts by schedule.
+// the handles that offer which holds the domain's lease. Whatever the options, a steward
+// removes what has expired, a little at a time, finishes what a dead one began, and,
+// where there are several slabs, moves records down before the upper ones are full. It
+// costs a look every 100 ms while the cache is used, and nothing while it is idle and has
+// one slab. If it dies another one takes over, within a second or so. Give all handles of
+// a cache the same options: those of the one that happens to be the steward count. The
+// zero value neither grows nor shrinks nor evicts by schedule. Durations and ShrinkBelow
+// must not be negative (ErrOptions).
 type StewardOptions struct {
 	// Off keeps this handle from offering. ReadOnly ones never do. A Private cache is
 	// its own steward; it has one slab, whatever KeepFor says.
 	Off bool
 
-	// KeepFor is the minimum age: where records would have to go for want of room
-	// that were used within it, the steward adds a slab. And it takes the last slab away again when what is in it has room
-	// in the others, or is hardly asked for (ShrinkBelow) and the others keep records
-	// for longer than this. What it drops then was unused for as long. Records that come
-	// faster than it can add slabs, some tenths of a second for each, are the exception, and so
-	// are the newcomers of an S3FIFO cache, which may go at any age. 0 neither adds nor takes away.
+	// KeepFor is the minimum age: where records would have to go for want of room that
+	// were used within it, the steward adds a slab. And it takes the last slab away again
+	// when what is in it has room in the others, or is hardly asked for (ShrinkBelow) and
+	// the others keep records for longer than this. What it drops then was unused for as
+	// long. Records that come faster than it can add slabs, some tenths of a second for
+	// each, are the exception, and so are the newcomers of an S3FIFO cache, which may go at
+	// any age. 0 neither adds nor takes away.
 	KeepFor time.Duration
-	// Budget is how many bytes the slabs below the first one may take together. It
-	// also bounds Grow (ErrBudget). Default: with KeepFor as many as the first one
-	// takes; else there is no limit.
+	// Budget is how many bytes the slabs below the first one may take together, those
+	// being drained included. It also bounds this handle's Grow (ErrBudget). Default: with
+	// KeepFor as many as the first one takes; else there is no limit.
 	Budget uint64
-	// TierSize is the size of each slab added, in bytes. Default: that of the first one;
-	// less if the budget leaves less.
+	// TierSize is the size of each slab added, in bytes; less if the budget leaves less,
+	// but not less than an eighth. Default: that of the first one.
 	TierSize uint64
 	// ShrinkBelow is how many hits per second in the last slab are too few to keep it
 	// for. Default: 1.
@@ -42,7 +46,7 @@ type StewardOptions struct {
 	// second. EvictIdle 0 evicts nothing.
 	EvictIdle, EvictEvery time.Duration
 
-	// Sink gets what the last slab gives up.
+	// Sink, if set, gets what the last slab gives up.
 	Sink Sink
 }
 
@@ -222,11 +226,11 @@ func (s *steward) tell(e Event) {
 	}
 }
 
-// Lead offers this handle as steward until ctx ends, also if StewardOptions.Off is set and
-// however idle it is, and then returns nil. As long as another handle is the steward
+// Lead offers this handle as steward until ctx ends, also if StewardOptions.Off is set
+// and however idle it is, and then returns nil. As long as another handle is the steward
 // it waits for that one to resign or to die. It looks once a second while nothing
-// happens. It returns ErrClosed after Close, ErrDestroyed, ErrFault, ErrReadOnly and, in a
-// Private cache, ErrUnsupported. Calls may overlap.
+// happens. It returns ErrClosed after Close, ErrDestroyed, ErrFault, ErrReadOnly and, in
+// a Private cache, ErrUnsupported. Calls may overlap. OnEvent is told what it does.
 func (c *Cache) Lead(ctx context.Context) error {
 	if c.control == nil {
 		return fmt.Errorf("lead: %w", c.alone())

@@ -11,16 +11,16 @@ import (
 	"github.com/flagstone-shm/flagstone/table"
 )
 
-// Shape is how a slab is to be made. What is zero is as in Options; for a slab that
-// Grow adds as in the cache's first one.
+// Shape is how a slab is to be made, with units and ranges as in Options. What is zero
+// is as there too; for a slab that Grow adds as in the cache's first one.
 type Shape struct {
-	Size             uint64 // bytes of the file at most
-	Entries          uint64 // instead of Size: records of one cell that fit before the first leaves
-	CellSize         int
-	MaxKey, MaxValue int
-	Shards           int // Grow: there is no choice
-	OnFull           Policy
-	Precision        time.Duration
+	Size             uint64        // bytes of the file at most
+	Entries          uint64        // instead of Size: records of one cell that fit before the first leaves
+	CellSize         int           // bytes
+	MaxKey, MaxValue int           // bytes; keys and values have the first slab's limits, and smaller ones keep records out
+	Shards           int           // Grow: 0, or as many as the first slab has
+	OnFull           Policy        // Grow: where the first slab refuses this one does
+	Precision        time.Duration // Grow: does not count, the first slab's does
 	Order            Order
 }
 
@@ -64,13 +64,17 @@ func (s Shape) below(g slab.Geometry) (Shape, error) {
 
 // Grow adds a slab below the others. Records that the ones above have no room for go
 // there instead of out, and so do those that are moved. All processes attach it when
-// they are woken, or at the latest when a miss or a write needs it. It returns
-// ErrNoSpace, with nothing made, if the file system has no room, table.ErrNoEntry if
-// the directory is full, ErrOptions for a shape that cannot be, or if there are
-// layout.MaxTiers, ErrUnsupported in a Private cache, ErrBudget if all slabs but the first would take more
-// than StewardOptions.Budget. It waits for other growers, and
-// for first openers, until ctx ends (ErrBusy). If this process dies inside, nothing
-// is left.
+// they are woken, or at the latest when a miss or a write needs it. The name is up to 32
+// bytes, not ending in zero; "" is tierN. The memory is reserved at once.
+//
+// It returns ErrNoSpace, with nothing made, if the file system has no room,
+// table.ErrNoEntry if the directory is full, ErrOptions for a name or a shape that
+// cannot be, or if there are 64 slabs (layout.MaxTiers), ErrBudget if all slabs but the
+// first would take more than StewardOptions.Budget, ErrUnattached if this process cannot
+// map a slab that is there, ErrReadOnly, and ErrUnsupported in a Private cache. It waits
+// for other growers, and for first openers, until ctx ends (ErrBusy). If this process
+// dies inside, others take back what it had made, or, if that was to be seen already,
+// use it.
 func (c *Cache) Grow(ctx context.Context, name string, shape Shape) (*Slab, error) {
 	return c.grow(ctx, name, shape, 0)
 }
@@ -102,7 +106,7 @@ func (c *Cache) grow(ctx context.Context, name string, shape Shape, below uint64
 			return fmt.Errorf("slab %016x is not the last one: %w", below, ErrState)
 		}
 		if name == "" {
-			name = fmt.Sprintf("tier-%d", last.Tier+1)
+			name = fmt.Sprintf("tier%d", last.Tier+1)
 		}
 		if len(entries) >= layout.MaxTiers {
 			return fmt.Errorf("%w: there are %d tiers", ErrOptions, len(entries))

@@ -15,7 +15,8 @@
 // version is even only while the cell is a live head, and a slot is the one
 // place that makes it visible. Writers hold the column's lock and change nothing
 // in place. A key is in one tier at most: a new value is published in tier 0 before
-// an older one below goes, a record that moves is copied before it is freed.
+// an older one below goes, a record that moves is copied before it is freed, and what
+// has no room elsewhere stays: only writes evict.
 // Whoever dies leaves the column such that readers go on; the next taker of the
 // lock rebuilds everything but the cells from the cells, in all tiers.
 //

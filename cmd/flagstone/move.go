@@ -35,9 +35,8 @@ than that, beside the cache's precision, may stay. FROM and TO are names, number
 tiers, or segment ids. Lookups find every key throughout, and a record keeps its
 time to live, its last use and its tag.
 
-Where TO is full its own policy makes room. What it refuses stays where it is, as
-does what is larger than its limits; then the exit code is 1. Moving none is no
-failure.`,
+Where TO is full the record stays where it is, as does what is larger than its
+limits; then the exit code is 1. Moving none is no failure.`,
 		Example: `  flagstone move sessions primary tier1 --older-than 10m
   flagstone move sessions 1 0 --limit 1000`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -1,7 +1,7 @@
 /* drain.pml - a slab's life: OPEN, DRAINING, OPEN again, RETIRED, its entry used for the next; two stewards at once,
    movers, readers and writers with older views.
 
-   Where in the code: package table (Drain, Reopen, Retire: the entry's state word), package flagstone (drain.go: the
+   Where in the code: package table (Drain, Reopen, Retire: the entry's state word), package flagstone (duties.go: the
    pass; view.go: views; the moves).
 
    The state word is {generation, drains, state} and changes by CAS. DRAINING adds one to drains. A pass over all columns,

@@ -1,6 +1,6 @@
 /* steward.pml - stewards take over from the dead, finish or undo what those began, and act on what they decided before.
 
-   Where in the code: package flagstone, steward.go (the lease, the ticks), grow.go (grow, inside Exclusive); package table
+   Where in the code: package flagstone, steward.go (the lease, the ticks), tiers.go (grow, inside Exclusive); package table
    (Reserve, Publish, Abort, repairEntries: what the dead left in the directory).
 
    StewardByte's lease makes one of many do the work, and passes to the next when it dies. `grow` and `drain` by hand do the same steps

@@ -7,7 +7,7 @@
    At rest a key has one live record in its column. Set publishes in tier 0, counts in the column's epoch, removes the
    copy below. Move copies, version and all, counts, frees the source. Delete and drop free it where it is. A rebuild
    goes over all tiers: epoch odd, all live records of a key but the highest version freed (of equal ones any but one),
-   indexes anew, epoch even. A reader goes through the tiers in order; a hit needs the rebuild half of the epoch as it
+   indexes anew, epoch even. A reader goes through the tiers in order; a hit needs the lower half of the epoch as it
    was, a miss all of it. An expired record is a miss right there. (What more a hit needs: comeback.pml.)
 
    Load-bearing rules, and the variant that drops each:
@@ -25,7 +25,7 @@
      BREAK_LOWEST         the highest wins
      BREAK_DEDUP          the losers go in the rebuild, and
      BREAK_DELETE_ORDER   (with KEEP_BOTH) where they do not, Delete meets two copies and removes the lower one first
-     BREAK_HIT            (with ONEPASS) a hit compares the rebuild half
+     BREAK_HIT            (with ONEPASS) a hit compares the lower half
 
    Not broken, and kept in run.sh as passing: KEEP_BOTH (a rebuild leaves copies in several tiers, and all who hold the
    lock then remove the lower ones first, counted), ONEPASS (indexes first, losers after), LAX (nobody counts a Delete or
