@@ -245,11 +245,12 @@ func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	}
 	c.differences = o.differences(geometry, c.view.Load().tiers[0].slab.Geometry(), c.table.Geometry().Regions)
 	c.caches = map[uint64]*Cache{c.stack: c}
+	c.pulse.prepare(c.handle)
 	c.steward.StewardOptions = o.Steward
 	if !c.domain.ReadOnly {
 		c.steward.start(c)
 	}
-	c.pulse.start(c.handle)
+	c.pulse.start()
 	return c, nil
 }
 
@@ -346,17 +347,24 @@ func (c *Cache) stopWorkers() {
 	}
 }
 
-// closeSlabs closes the slabs of the view, which is the last one.
-func (c *Cache) closeSlabs() (err error) {
+// end sees to it that there are no more views, for a reason, unless there is one already.
+func (c *Cache) end(why error) {
 	c.refreshing.Lock()
 	defer c.refreshing.Unlock()
 	if c.ended == nil {
-		c.ended = ErrClosed
+		c.ended = why
 	}
+}
+
+// closeSlabs closes the slabs of the view, which is the last one.
+func (c *Cache) closeSlabs() (err error) {
+	c.end(ErrClosed)
 	err = c.holding.release(c)
 	for _, t := range c.view.Load().tiers { // tier 0 first: with it nobody holds a lock any more
 		err = errors.Join(err, t.slab.Close())
 	}
+	c.refreshing.Lock()
+	defer c.refreshing.Unlock()
 	if p, ok := c.table.(*private); ok {
 		err = errors.Join(err, p.bury(c))
 	}

@@ -25,9 +25,10 @@ type handle struct {
 	onEvent     func(Event)
 	loadTimeout time.Duration
 
-	// Guards the next three. It is held while a stack is opened or closed, as the locks
+	// Guards the next four. It is held while a stack is opened or closed, as the locks
 	// of a slab must not have two ends in one handle: one would rob the other.
 	opening sync.Mutex
+	closed  bool              // no more are opened
 	caches  map[uint64]*Cache // by the segment id of tier 0
 	users   map[*Slab]*Cache  // who still uses the caches of independent slabs
 	left    Counters          // of those that were closed
@@ -40,6 +41,9 @@ type handle struct {
 func (h *handle) open(of *Cache, top table.Entry, s *Slab) (*Cache, error) {
 	h.opening.Lock()
 	defer h.opening.Unlock()
+	if h.closed {
+		return nil, ErrClosed
+	}
 	c := h.caches[top.SegmentID]
 	if c == nil {
 		c = &Cache{handle: h, slabName: top.Name, stackOptions: of.stackOptions, stack: top.SegmentID}
@@ -103,6 +107,7 @@ func (h *handle) shut(c *Cache) error {
 func (h *handle) closeOthers(c *Cache) (err error) {
 	h.opening.Lock()
 	defer h.opening.Unlock()
+	h.closed = true
 	for _, o := range h.caches {
 		if o != c {
 			err = errors.Join(err, h.shut(o))

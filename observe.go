@@ -1,6 +1,7 @@
 package flagstone
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -94,6 +95,9 @@ func (c *Cache) observe(v *view) (see observation, fills [][]slab.Fill, err erro
 			return see, nil, err
 		}
 		fills = append(fills, f)
+	}
+	if len(tiers) == 0 { // tier 0 is being retired, or somebody says so
+		return see, nil, fmt.Errorf("slab %q: %w", v.tiers[0].entry.Name, ErrRetired)
 	}
 	see.tiers, see.last = len(tiers), tiers[len(tiers)-1].entry.SegmentID
 	see.draining = len(tiers) < len(v.tiers)

@@ -31,9 +31,13 @@ const (
 	roundTicks = 100
 )
 
-func (p *pulse) start(h *handle) {
+// prepare is for those who beat before start, the steward's goroutine for one.
+func (p *pulse) prepare(h *handle) {
 	p.of, p.work, p.done = h, make(chan struct{}, 1), make(chan struct{})
-	cancel := func() {}
+}
+
+func (p *pulse) start() {
+	h, cancel := p.of, func() {}
 	if h.control != nil {
 		p.news, cancel = h.control.Subscribe()
 		h.follow(ByCall) // nobody has listened since the view was made

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/slab"
@@ -87,9 +88,6 @@ func (c *Cache) createSlab(ctx context.Context, name string, shape Shape) (*Slab
 	}
 	var e table.Entry
 	err = c.control.Exclusive(ctx, func() error {
-		if err := c.finishRetirements(ctx); err != nil {
-			return err
-		}
 		if e, taken := c.independent(name); taken {
 			return fmt.Errorf("%w: segment %016x", ErrSlabExists, e.SegmentID)
 		}
@@ -99,6 +97,7 @@ func (c *Cache) createSlab(ctx context.Context, name string, shape Shape) (*Slab
 	if err != nil {
 		return nil, err
 	}
+	c.finishRetirements(ctx)
 	return c.openSlab(e, e)
 }
 
@@ -207,6 +206,10 @@ func (c *Cache) dissolve(ctx context.Context) error {
 		return v.slab.Missing
 	}
 	if err := slab.NewStack(slab.StackOptions{}, v.slab.Tiers()...).Clear(ctx); err != nil {
+		c.explain(&err)
+		if errors.Is(err, ErrRetired) { // by another, who was quicker
+			return nil
+		}
 		return err
 	}
 	for _, t := range slices.Backward(v.tiers) {
@@ -222,23 +225,27 @@ func (c *Cache) dissolve(ctx context.Context) error {
 	return nil
 }
 
-// finishRetirements retires the independent slabs that somebody began to retire, who
-// may be at it still.
-func (c *Cache) finishRetirements(ctx context.Context) error {
+// finishRetirements goes on with the independent slabs that somebody began to retire, who
+// may be at it still, for a moment each: a slab that a stopped process holds up, or that
+// this one cannot map, is left to the next.
+func (c *Cache) finishRetirements(ctx context.Context) {
 	for _, e := range c.table.Entries() {
 		if !isTop(&e) || e.Name == primary || e.State != table.StateDraining {
 			continue
 		}
 		s, err := c.openSlab(e, e)
-		if err == nil {
-			err = errors.Join(s.cache.dissolve(ctx), s.Close())
+		if err != nil {
+			continue
 		}
-		if err != nil && !errors.Is(err, ErrRetired) {
-			return fmt.Errorf("finish the retirement of slab %q: %w", e.Name, err)
-		}
+		brief, cancel := context.WithTimeout(ctx, finishing)
+		_ = s.cache.dissolve(brief)
+		cancel()
+		_ = s.Close()
 	}
-	return nil
 }
+
+// finishing is how long a retirement that another began is gone on with at a time.
+const finishing = 100 * time.Millisecond
 
 // Drain moves every record of the slab to other tiers and retires it: its memory is
 // given back. What has expired goes; nothing else does. If there is no room elsewhere, or

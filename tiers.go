@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -102,14 +103,14 @@ func (c *Cache) grow(ctx context.Context, name string, shape Shape, below uint64
 			return fmt.Errorf("slab %q: %w", c.slabName, ErrRetired)
 		}
 		last := entries[len(entries)-1]
-		if open := v.open(); below != 0 && open[len(open)-1].entry.SegmentID != below {
+		if open := v.open(); below != 0 && (len(open) == 0 || open[len(open)-1].entry.SegmentID != below) {
 			return fmt.Errorf("slab %016x is not the last one: %w", below, ErrState)
 		}
 		if name == "" {
 			name = fmt.Sprintf("tier%d", last.Tier+1)
 		}
-		if len(entries) >= layout.MaxTiers {
-			return fmt.Errorf("%w: there are %d tiers", ErrOptions, len(entries))
+		if len(entries) >= layout.MaxTiers || last.Tier == math.MaxUint32 {
+			return fmt.Errorf("%w: there are %d tiers, the last numbered %d", ErrOptions, len(entries), last.Tier)
 		}
 		if shape, err = shape.below(v.tiers[0].slab.Geometry()); err != nil {
 			return err

@@ -201,7 +201,9 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 		o.Missing = errors.Join(fmt.Errorf("%w: slab %q, %016x", ErrRetired, c.slabName, c.stack), o.Missing)
 	}
 	next.slab = slab.NewStack(o, tiers...)
-	c.stack = entries[0].SegmentID
+	if c.stack == 0 {
+		c.stack = entries[0].SegmentID
+	}
 	c.view.Store(next)
 	c.table.Acknowledge(next.changes)
 	if old != nil {
@@ -221,7 +223,8 @@ func (c *Cache) stackEntries(stack uint64) (found []table.Entry) {
 		}
 	}
 	for _, e := range all {
-		if e.Kind == table.KindSlab && e.Stack == stack && e.State.Published() && stack != 0 {
+		// No entry but the stack's own is its tier 0, whatever it says.
+		if e.Kind == table.KindSlab && e.Stack == stack && e.State.Published() && stack != 0 && (e.Tier != 0 || e.SegmentID == stack) {
 			found = append(found, e)
 		}
 	}

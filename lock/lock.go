@@ -89,10 +89,14 @@ func Refusing(word *atomic.Uint64, why error) *Mutex {
 	return m
 }
 
+// Shut ends the waits of this process for the lock within a nap; later calls say
+// ErrClosed.
+func (m *Mutex) Shut() { m.closed.Store(true) }
+
 // Close waits until no goroutine of this process holds the lock or is about to
 // look at its word. From then on the memory may go; later calls say ErrClosed.
 func (m *Mutex) Close() {
-	m.closed.Store(true) // ends the waits of this process within a nap
+	m.Shut()
 	m.Pass()
 }
 

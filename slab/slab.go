@@ -162,12 +162,13 @@ func (s *Slab) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	for i := range s.shards {
+	for i := range s.shards { // all before any is waited for: LockAll holds one and waits for the next
 		if sh := &s.shards[i]; sh.lead == sh.head {
-			sh.mutex.Close()
-		} else {
-			sh.mutex.Pass() // close.pml BREAK_TURN
+			sh.mutex.Shut()
 		}
+	}
+	for i := range s.shards {
+		s.shards[i].mutex.Pass() // close.pml BREAK_TURN
 	}
 	return s.seg.Close()
 }

@@ -26,6 +26,8 @@ func (s *Spec) check() error {
 		return fmt.Errorf("kind %#x: need %#x or from %#x on: %w", s.Kind, KindSlab, KindApplication, ErrOptions)
 	case s.Kind != KindSlab && s.Stack != 0:
 		return fmt.Errorf("stack %016x of a segment of kind %#x: only slabs have one: %w", s.Stack, s.Kind, ErrOptions)
+	case s.Kind == KindSlab && (s.Tier == 0) != (s.Stack == 0):
+		return fmt.Errorf("slab of tier %d, stack %016x: need a stack for a tier below the first: %w", s.Tier, s.Stack, ErrOptions)
 	case len(s.Name) > layout.NameLength || len(s.Name) > 0 && s.Name[len(s.Name)-1] == 0:
 		return fmt.Errorf("segment name %q: at most %d bytes, not ending in zero: %w", s.Name, layout.NameLength, ErrOptions)
 	case s.Size == 0 || s.Size%8 != 0 || int64(s.Size) < 0:

@@ -188,6 +188,7 @@ func (t *Table) close() error {
 func (t *Table) leave() (err error) {
 	defer t.seg.Catch(shm.Guard(), &err)
 	err = t.resign()
+	t.repairEntries(t.self) // whoever was making a segment finds the gate shut
 	t.clean(t.self)
 	t.fold(t.self)
 	t.recycle()
