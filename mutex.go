@@ -10,30 +10,36 @@ import (
 	"github.com/flagstone-shm/flagstone/table"
 )
 
-// holding are the mutexes of slabs that a cache holds, by number, and for LockWriters
-// the stack whose locks go with it.
+// holding are the mutexes that a cache holds, by the segment ids of their slabs: a
+// mutex's number goes on to the next slab of its directory entry.
 type holding struct {
 	mu    sync.Mutex // guards locks
-	locks map[uint32]*slab.Stack
+	locks map[uint64]grip
+}
+
+// grip is a slab's mutex, and for LockWriters what was locked with it.
+type grip struct {
+	mutex   uint32
+	writers *slab.Locked
 }
 
 // note takes a mutex down.
-func (h *holding) note(id uint32, st *slab.Stack) {
+func (h *holding) note(e *table.Entry, writers *slab.Locked) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.locks == nil {
-		h.locks = map[uint32]*slab.Stack{}
+		h.locks = map[uint64]grip{}
 	}
-	h.locks[id] = st
+	h.locks[e.SegmentID] = grip{e.MutexID, writers}
 }
 
 // strike takes a mutex off.
-func (h *holding) strike(id uint32) (st *slab.Stack, held bool) {
+func (h *holding) strike(segment uint64) (l grip, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	st, held = h.locks[id]
-	delete(h.locks, id)
-	return st, held
+	l, ok = h.locks[segment]
+	delete(h.locks, segment)
+	return l, ok
 }
 
 // release leaves all that is held, the mutexes as in need of repair.
@@ -42,19 +48,19 @@ func (h *holding) release(c *Cache) (err error) {
 	locks := h.locks
 	h.locks = nil
 	h.mu.Unlock()
-	for id, st := range locks {
-		err = errors.Join(err, c.unlock(id, st, false))
+	for _, l := range locks {
+		err = errors.Join(err, c.unlock(l, false))
 	}
 	return err
 }
 
 // unlock leaves a mutex and the locks that go with it, these first: who takes the
 // mutex next would wait for them.
-func (c *Cache) unlock(id uint32, st *slab.Stack, consistent bool) (err error) {
-	if st != nil {
-		err = st.UnlockAll()
+func (c *Cache) unlock(l grip, consistent bool) (err error) {
+	if l.writers != nil {
+		err = l.writers.Unlock()
 	}
-	m, e := c.control.Mutex(id)
+	m, e := c.control.Mutex(l.mutex)
 	if e == nil {
 		e = m.Unlock(consistent)
 	}
@@ -104,16 +110,16 @@ func (s *Slab) LockWriters(ctx context.Context) (consistent bool, err error) {
 	if err != nil {
 		return false, s.failed("lock", err)
 	}
-	var st *slab.Stack
-	err = s.cache.update(ctx, func(v *view) error {
-		st = v.slab
-		return st.LockAll(ctx)
+	var writers *slab.Locked
+	err = s.cache.update(ctx, func(v *view) (err error) {
+		writers, err = v.slab.LockAll(ctx)
+		return err
 	})
 	if err != nil {
-		err = errors.Join(err, s.cache.unlock(s.entry.MutexID, nil, consistent))
+		err = errors.Join(err, s.cache.unlock(grip{mutex: s.entry.MutexID}, consistent))
 		return false, s.failed("lock the writers out of", err)
 	}
-	err = s.keep(st, consistent)
+	err = s.keep(writers, consistent)
 	return consistent && err == nil, s.failed("lock the writers out of", err)
 }
 
@@ -121,11 +127,11 @@ func (s *Slab) LockWriters(ctx context.Context) (consistent bool, err error) {
 // told that what the mutex guards is half done. It returns ErrNotHeld if this handle
 // does not hold it, ErrLost if the process was thought dead and it was taken away.
 func (s *Slab) Unlock(consistent bool) error {
-	st, held := s.cache.holding.strike(s.entry.MutexID)
-	if !held {
+	l, ok := s.cache.holding.strike(s.entry.SegmentID)
+	if !ok {
 		return s.failed("unlock", ErrNotHeld)
 	}
-	return s.failed("unlock", s.cache.unlock(s.entry.MutexID, st, consistent))
+	return s.failed("unlock", s.cache.unlock(l, consistent))
 }
 
 // mutex returns this handle's end of the slab's mutex.
@@ -146,9 +152,9 @@ func (s *Slab) lock(ctx context.Context) (consistent bool, err error) {
 
 // keep notes what was taken, unless the slab is gone: then the mutex may be another
 // slab's by now.
-func (s *Slab) keep(st *slab.Stack, consistent bool) error {
+func (s *Slab) keep(writers *slab.Locked, consistent bool) error {
 	c := s.cache
-	c.holding.note(s.entry.MutexID, st)
+	c.holding.note(&s.entry, writers)
 	err := c.over() // after the note: who ends the cache releases what is noted
 	if err == nil && c.control.Retired(s.entry) {
 		err = fmt.Errorf("%w: segment %016x", ErrRetired, s.entry.SegmentID)
@@ -156,8 +162,8 @@ func (s *Slab) keep(st *slab.Stack, consistent bool) error {
 	if err == nil {
 		return nil
 	}
-	if st, held := c.holding.strike(s.entry.MutexID); held {
-		err = errors.Join(err, c.unlock(s.entry.MutexID, st, consistent))
+	if l, ok := c.holding.strike(s.entry.SegmentID); ok {
+		err = errors.Join(err, c.unlock(l, consistent))
 	}
 	return err
 }

@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/flagstone-shm/flagstone/table"
 )
 
 // StewardOptions say what this handle does for all while it is the steward: the one of
-// the handles that offer which holds the domain's lease. Whatever the options, a steward
+// the handles that offer which holds the domain's lease; one with KeepFor, EvictIdle or a
+// Sink takes over from one without. Whatever the options, a steward
 // removes what has expired, a little at a time, finishes what a dead one began, and,
 // where there are several slabs, moves records down before the upper ones are full. It
 // costs a look every 100 ms while the cache is used, and nothing while it is idle and has
@@ -135,7 +139,7 @@ func (s *steward) run() {
 		if wait, any := s.interval(); any {
 			timer.Reset(time.Until(last.Add(wait)))
 			due = timer.C
-		} else if s.failed = s.resign(); s.failed != nil {
+		} else if s.failed = s.rest(); s.failed != nil {
 			return
 		}
 		select {
@@ -171,10 +175,11 @@ func (s *steward) interval() (wait time.Duration, any bool) {
 	return wait, any
 }
 
-// several reports whether there are slabs that may have to go, or one that is being
-// drained. Then every handle watches, so that a dead steward is soon replaced.
+// several reports whether there are slabs that this handle would have to take away, or
+// one that is being drained. Then it watches, so that a dead steward is soon replaced.
 func (s *steward) several() bool {
-	return len(s.cache.view.Load().tiers) > 1
+	tiers := s.cache.view.Load().tiers
+	return len(tiers) > 1 && (s.KeepFor > 0 || slices.ContainsFunc(tiers, func(t tier) bool { return t.entry.State == table.StateDraining }))
 }
 
 // round does a steward's work, if this handle is it.
@@ -190,12 +195,23 @@ func (s *steward) round() error {
 
 // lead makes this handle the steward, if there is none. An error is for good.
 func (s *steward) lead() (err error) {
+	if t := s.cache.control; s.leading && t != nil && !s.minded() && t.Wanted() {
+		return s.resign()
+	}
 	if s.leading {
 		return s.cache.table.Usable()
 	}
 	s.leading = true
 	if t := s.cache.control; t != nil {
+		if !s.minded() && t.Wanted() {
+			s.leading = false
+			return nil
+		}
 		if s.leading, err = t.Lead(); err != nil {
+			return err
+		}
+		// One that has no more to do than any steward makes way.
+		if err = t.Want(s.minded() && !s.leading); err != nil {
 			return err
 		}
 	}
@@ -204,6 +220,12 @@ func (s *steward) lead() (err error) {
 		s.tell(Event{Kind: EventSteward})
 	}
 	return nil
+}
+
+// minded reports whether this handle has duties beyond those of any steward, or was
+// told to lead.
+func (s *steward) minded() bool {
+	return s.KeepFor != 0 || s.EvictIdle != 0 || s.Sink != nil || s.standing.Load() > 0
 }
 
 // resign gives the office back, if this handle has it.
@@ -217,6 +239,16 @@ func (s *steward) resign() (err error) {
 	}
 	s.tell(Event{Kind: EventResigned, Err: err})
 	return err
+}
+
+// rest is for a handle that has nothing to do: it neither is nor wants to be the steward.
+func (s *steward) rest() error {
+	if t := s.cache.control; t != nil {
+		if err := t.Want(false); err != nil {
+			return err
+		}
+	}
+	return s.resign()
 }
 
 // tell tells of what this handle does as the steward of others; a Private cache has none.

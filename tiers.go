@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -88,8 +89,10 @@ func (c *Cache) grow(ctx context.Context, name string, shape Shape, below uint64
 		return nil, fmt.Errorf("grow: %w", c.alone())
 	}
 	var e table.Entry
+	var turns []turn
 	err := c.control.Exclusive(ctx, func() error {
-		v, err := c.fresh() // a tier that another grower has just added
+		v, came, err := c.freshQuietly() // with a tier that another grower has just added
+		turns = came
 		if err != nil {
 			return err
 		}
@@ -109,6 +112,12 @@ func (c *Cache) grow(ctx context.Context, name string, shape Shape, below uint64
 		if name == "" {
 			name = fmt.Sprintf("tier%d", last.Tier+1)
 		}
+		if err := checkSlabName(name); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(entries, func(e table.Entry) bool { return e.Name == name }) {
+			return fmt.Errorf("%w: %q", ErrSlabExists, name)
+		}
 		if len(entries) >= layout.MaxTiers || last.Tier == math.MaxUint32 {
 			return fmt.Errorf("%w: there are %d tiers, the last numbered %d", ErrOptions, len(entries), last.Tier)
 		}
@@ -125,6 +134,9 @@ func (c *Cache) grow(ctx context.Context, name string, shape Shape, below uint64
 		e, err = c.create(name, v.tiers[0].entry.SegmentID, last.Tier+1, g)
 		return err
 	})
+	for _, t := range turns {
+		c.tellSlabs(t.from, t.to, ByCall)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("grow %s: %w", c.table.Name(), err)
 	}

@@ -269,6 +269,9 @@ func (c *Cache) dismiss(old, next *view) {
 		}
 		c.past.add(t)
 		c.dismissed.Go(func() {
+			if l, ok := c.holding.strike(t.entry.SegmentID); ok { // the mutex is the next slab's soon
+				_ = c.unlock(l, false)
+			}
 			_ = t.slab.Close()
 			c.table.Detach(t.entry.SegmentID)
 		})
@@ -412,6 +415,26 @@ func (c *Cache) read(look func(st *slab.Stack) error) error {
 			return err
 		}
 	}
+}
+
+// turn is a view that took another one's place.
+type turn struct{ from, to *view }
+
+// freshQuietly is fresh for who holds what OnEvent may want: the caller tells later.
+func (c *Cache) freshQuietly() (v *view, turns []turn, err error) {
+	for range mostLooks {
+		if v = c.view.Load(); v.changes == c.table.Changes() {
+			return v, turns, nil
+		}
+		next, err := c.replace(v)
+		if err != nil {
+			return v, turns, err
+		}
+		if next != nil {
+			turns = append(turns, turn{v, next})
+		}
+	}
+	return v, turns, fmt.Errorf("%w: the directory keeps changing", ErrBusy)
 }
 
 // fresh returns a view that was up to date during the call.

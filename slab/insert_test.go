@@ -95,18 +95,19 @@ func TestLockAll_SomeColumnBusyOrStale_NothingIsHeld(t *testing.T) {
 			t.Fatal(holders, err)
 		}
 	}
-	if err := a.LockAll(t.Context()); err != nil {
+	all, err := a.LockAll(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 	past, cancel := contextFor(0)
 	defer cancel()
-	if err := b.LockAll(past); !errors.Is(err, ErrBusy) {
+	if _, err := b.LockAll(past); !errors.Is(err, ErrBusy) {
 		t.Fatal(err)
 	}
 	if holders, err := a.Holders(); err != nil || len(holders) != 4 {
 		t.Fatal(holders, err)
 	}
-	if err := a.UnlockAll(); err != nil {
+	if err := all.Unlock(); err != nil {
 		t.Fatal(err)
 	}
 	free()
@@ -116,25 +117,25 @@ func TestLockAll_SomeColumnBusyOrStale_NothingIsHeld(t *testing.T) {
 	}
 	soon, cancel := contextFor(20 * time.Millisecond)
 	defer cancel()
-	if err := a.LockAll(soon); !errors.Is(err, ErrBusy) {
+	if _, err := a.LockAll(soon); !errors.Is(err, ErrBusy) {
 		t.Fatal(err)
 	}
 	if err := b.shards[3].unlock(false); err != nil { // in need of repair
 		t.Fatal(err)
 	}
 	free()
-	if err := a.LockAll(t.Context()); err != nil {
+	if all, err = a.LockAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if st, err := a.Stats(); err != nil || st.Rebuilds != 1 {
 		t.Fatal(st, err)
 	}
-	if err := a.UnlockAll(); err != nil {
+	if err := all.Unlock(); err != nil {
 		t.Fatal(err)
 	}
 	var changes atomic.Uint64
 	old := openStack(t, w.member(3), StackOptions{Changes: &changes, Seen: 1}, segs...)
-	if err := old.LockAll(t.Context()); !errors.Is(err, ErrStale) {
+	if _, err := old.LockAll(t.Context()); !errors.Is(err, ErrStale) {
 		t.Fatal(err)
 	}
 	free()

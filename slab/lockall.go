@@ -9,44 +9,51 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
 
+// Locked is a stack of which one goroutine holds all locks.
+type Locked struct {
+	stack  *Stack
+	held   int     // columns
+	events []Event // to be told when no lock is held any more
+}
+
 // LockAll takes the locks of all columns, the first one first, waiting until ctx ends
-// (ErrBusy): until UnlockAll nothing is written, moved or removed. Lookups go on. A
+// (ErrBusy): until Unlock nothing is written, moved or removed. Lookups go on. A
 // column left by the dead is rebuilt. On an error, ErrStale too, no lock is held.
 // Whoever dies holding them leaves them to be taken and rebuilt one by one.
-func (st *Stack) LockAll(ctx context.Context) (err error) {
-	held := 0
+func (st *Stack) LockAll(ctx context.Context) (l *Locked, err error) {
+	l = &Locked{stack: st}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, st.unlockFirst(held))
+			l, err = nil, errors.Join(err, l.Unlock())
 		}
 	}()
 	defer st.leave(shm.Guard(), &err)
 	if err := st.usable(); err != nil {
-		return err
+		return l, err
 	}
-	for ; held < len(st.columns); held++ {
-		if err := st.columns[held].hold(ctx); err != nil {
-			return err
+	for ; l.held < len(st.columns); l.held++ {
+		if err := st.columns[l.held].hold(ctx, &l.events); err != nil {
+			return l, err
 		}
 	}
-	return nil
+	return l, nil
 }
 
-// UnlockAll leaves the locks that LockAll took. It returns ErrLost if they were taken
-// away, as this process was thought dead.
-func (st *Stack) UnlockAll() error { return st.unlockFirst(len(st.columns)) }
-
-// unlockFirst leaves the locks of the first n columns, all of them whatever happens at
-// one.
-func (st *Stack) unlockFirst(n int) (err error) {
-	for i := range n {
-		err = errors.Join(err, st.columns[i].letGo())
+// Unlock leaves the locks, all of them whatever happens at one. It returns ErrLost if
+// they were taken away, as this process was thought dead.
+func (l *Locked) Unlock() (err error) {
+	for i := range l.held {
+		err = errors.Join(err, l.stack.columns[i].letGo())
 	}
+	l.held = 0
+	l.stack.tell(l.events)
+	l.events = nil
 	return err
 }
 
-// hold takes the column's lock and keeps it, with the column in order.
-func (col *column) hold(ctx context.Context) error {
+// hold takes the column's lock and keeps it, with the column in order; events get what
+// there is to tell.
+func (col *column) hold(ctx context.Context, events *[]Event) error {
 	for {
 		consistent, err := col.top.mutex.Lock(ctx)
 		if err != nil {
@@ -55,7 +62,9 @@ func (col *column) hold(ctx context.Context) error {
 		if consistent && col.top.head.Epoch.Load()&layout.EpochRebuilding == 0 && !col.stack.stale() && col.stack.Missing == nil {
 			return nil
 		}
-		if err := col.locked(consistent, func() error { return nil }); err != nil { // repaired, or the reason why not
+		some, err := col.settle(consistent, func() error { return nil })
+		*events = append(*events, some...)
+		if err != nil { // else repaired
 			return err
 		}
 	}

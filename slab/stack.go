@@ -182,10 +182,25 @@ func (col *column) try(change func() error) {
 }
 
 // locked runs change and unlocks; the caller has just taken the lock.
-func (col *column) locked(consistent bool, change func() error) (err error) {
+func (col *column) locked(consistent bool, change func() error) error {
+	events, err := col.settle(consistent, change)
+	col.stack.tell(events)
+	return err
+}
+
+// tell passes events on, to whom no lock may be held.
+func (st *Stack) tell(events []Event) {
+	if st.top.domain.Notify != nil {
+		for _, e := range events {
+			st.top.domain.Notify(e)
+		}
+	}
+}
+
+// settle is locked, and leaves the telling to the caller.
+func (col *column) settle(consistent bool, change func() error) (events []Event, err error) {
 	st := col.stack
 	finished := false
-	var events []Event
 	defer func() {
 		if !finished { // a fault, a panic, or beyond repair: readers must not trust the column
 			col.abandon()
@@ -194,15 +209,10 @@ func (col *column) locked(consistent bool, change func() error) (err error) {
 		if e := col.top.unlock(consistent); e != nil {
 			err = errors.Join(err, e)
 		}
-		if notify := st.top.domain.Notify; notify != nil {
-			for _, e := range events {
-				notify(e)
-			}
-		}
 	}()
 	if err := st.complete(); err != nil { // nothing was looked at: the lock stays as it was found
 		finished = true
-		return err
+		return events, err
 	}
 	if !consistent {
 		col.top.head.Steals.Add(1)
@@ -216,11 +226,11 @@ func (col *column) locked(consistent bool, change func() error) (err error) {
 		events = append(events, col.repair(err))
 		if err = change(); isBroken(err) { // half done, and not finished
 			events = append(events, Event{Kind: Corrupt, Shard: int(col.top.number), Err: err})
-			return fmt.Errorf("shard %d: %w: %w", col.top.number, ErrCorrupt, err)
+			return events, fmt.Errorf("shard %d: %w: %w", col.top.number, ErrCorrupt, err)
 		}
 	}
 	finished = true
-	return err
+	return events, err
 }
 
 // repair rebuilds the column and tells what came of it.

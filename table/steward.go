@@ -12,8 +12,9 @@ import (
 // stewardship is whether this handle is the domain's steward. The kernel would
 // give the lease to each of its goroutines, and calls one's own free.
 type stewardship struct {
-	mu      sync.Mutex // guards leading, and taking and giving back the lease
+	mu      sync.Mutex // guards the rest, and taking and giving back the two lock bytes
 	leading bool
+	wanting bool
 }
 
 func (s *stewardship) is() bool {
@@ -54,6 +55,41 @@ func (t *Table) Lead() (leading bool, err error) {
 
 // Leading reports whether this handle is the steward.
 func (t *Table) Leading() bool { return t.steward.is() }
+
+// Want lets a steward that has no duties of its own know that this handle has some, and
+// would be it; false takes that back, as does Close. One handle at a time can want.
+// About 2 us. PROTOCOL.md, "Steward".
+func (t *Table) Want(yes bool) error {
+	return wrap(t.use(func() (err error) {
+		s := &t.steward
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		switch {
+		case s.wanting == yes:
+		case yes:
+			s.wanting, err = tryLock(t.control, layout.WantedByte)
+		default:
+			if err = unlock(t.control, layout.WantedByte); err == nil {
+				s.wanting = false
+			}
+		}
+		return err
+	}), "want to lead domain %s", t.name)
+}
+
+// Wanted reports whether another handle wants to be the steward. About 1 us.
+func (t *Table) Wanted() (yes bool) {
+	_ = t.use(func() (err error) {
+		s := &t.steward
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.wanting { // the kernel calls one's own lock free
+			yes, err = lockedByOthers(t.control, layout.WantedByte, 1)
+		}
+		return err
+	})
+	return yes
+}
 
 // Resign gives the office back and wakes all, so that another may Lead. Who is not
 // the steward has nothing to give back.

@@ -8,7 +8,7 @@ import "sync/atomic"
 const (
 	Major       = 0
 	Minor       = 0
-	Fingerprint = 0x37af6cacfaf8561e
+	Fingerprint = 0x44072d11b539c62c
 )
 
 // File identification.
@@ -55,6 +55,7 @@ const (
 const (
 	LeaseByte   = 0x10000000000 // byte of region 0's lease; region i's is LeaseByte + i
 	InitByte    = 0xffffffffff  // held while the control segment or a stack's tier 0 is being made, while a tier is added, and while the domain is being destroyed
+	WantedByte  = 0xfffffffffd  // held by a handle with duties of its own while one without is the steward, which then resigns
 	StewardByte = 0xfffffffffe  // the steward's lease
 )
 
