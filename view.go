@@ -164,7 +164,8 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 	}
 	o := c.stackOptions
 	o.Changes, o.Seen = c.changesWord, next.changes
-	var tiers []slab.Tier
+	next.tiers = make([]tier, 0, len(entries))
+	tiers := make([]slab.Tier, 0, len(entries))
 	for i, e := range entries {
 		if i == layout.MaxTiers { // a foreign grower's
 			o.Missing = fmt.Errorf("%w: %d slabs in the stack, the most are %d", ErrUnattached, len(entries), layout.MaxTiers)
@@ -213,18 +214,17 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 // stackEntries returns the published entries of the stack, in the order of the
 // search; none if there is no tier 0, or another one than there was.
 func (c *Cache) stackEntries() (found []table.Entry) {
-	all := c.table.Entries()
+	found = c.table.Entries()
 	stack := c.stack
-	for _, e := range all {
+	for i := range found {
+		e := &found[i]
 		if stack == 0 && e.Kind == table.KindSlab && e.Tier == 0 && e.Name == c.slabName && e.State.Published() {
 			stack = e.SegmentID
 		}
 	}
-	for _, e := range all {
-		if e.Kind == table.KindSlab && e.Stack == stack && e.State.Published() && stack != 0 {
-			found = append(found, e)
-		}
-	}
+	found = slices.DeleteFunc(found, func(e table.Entry) bool {
+		return e.Kind != table.KindSlab || e.Stack != stack || !e.State.Published() || stack == 0
+	})
 	slices.SortFunc(found, func(a, b table.Entry) int {
 		return cmp.Or(cmp.Compare(a.Tier, b.Tier), cmp.Compare(a.SegmentID, b.SegmentID))
 	})
