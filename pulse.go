@@ -17,7 +17,7 @@ type pulse struct {
 	awake atomic.Bool // false makes the next operation call rouse
 	busy  atomic.Bool // the clocks are kept: the handle was used within a second or so
 	work  chan struct{}
-	news  <-chan struct{} // a ring of the doorbell, if the handle has one
+	news  <-chan struct{} // changes by this handle itself, if it has a region
 	done  chan struct{}
 	ended sync.WaitGroup
 
@@ -39,7 +39,10 @@ func (p *pulse) prepare(h *handle) {
 func (p *pulse) start() {
 	h, cancel := p.of, func() {}
 	if h.control != nil {
-		p.news, cancel = h.control.Subscribe()
+		p.news, cancel = h.control.Follow(func() {
+			h.follow(h.heard())
+			h.steward.nudge()
+		})
 		h.follow(ByCall) // nobody has listened since the view was made
 	}
 	p.ended.Go(func() { defer cancel(); p.run() })
@@ -73,7 +76,7 @@ func (p *pulse) run() {
 		case <-p.work:
 			p.round()
 		case <-p.news:
-			h.follow(h.heard())
+			h.follow(ByCall)
 			h.steward.kick()
 		case <-p.done:
 			return
@@ -106,7 +109,7 @@ func (p *pulse) round() {
 				p.of.table.Tick()
 				p.of.follow(ByPoll)
 			case <-p.news:
-				p.of.follow(p.of.heard())
+				p.of.follow(ByCall)
 			case <-p.done:
 				return
 			}

@@ -93,6 +93,7 @@ type steward struct {
 	ended    chan struct{} // closed when the goroutine has; then failed says why
 	failed   error
 	kicked   chan struct{} // shared: something may have changed for one who waits
+	later    *time.Timer   // shared: kicks
 	standing atomic.Int32  // shared: calls of Lead
 
 	leading   bool
@@ -104,6 +105,7 @@ func (s *steward) start(c *Cache) {
 	s.cache = c
 	s.stop, s.cancel = context.WithCancel(context.Background())
 	s.ended, s.kicked = make(chan struct{}), make(chan struct{}, 1)
+	s.later = time.AfterFunc(busyRound, s.kick)
 	s.begin()
 	go s.run()
 }
@@ -128,8 +130,13 @@ func (s *steward) kick() {
 	}
 }
 
+// nudge is kick after busyRound, for what all handles hear of at once: those who have
+// to attach a slab come first.
+func (s *steward) nudge() { s.later.Reset(busyRound) }
+
 func (s *steward) run() {
 	defer close(s.ended)
+	defer s.later.Stop()
 	defer s.pouring.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()

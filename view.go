@@ -164,7 +164,8 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 	}
 	o := c.stackOptions
 	o.Changes, o.Seen = c.changesWord, next.changes
-	var tiers []slab.Tier
+	next.tiers = make([]tier, 0, len(entries))
+	tiers := make([]slab.Tier, 0, len(entries))
 	for i, e := range entries {
 		if i == layout.MaxTiers { // a foreign grower's
 			o.Missing = fmt.Errorf("%w: %d slabs in the stack, the most are %d", ErrUnattached, len(entries), layout.MaxTiers)
@@ -216,18 +217,17 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 // 0, or 0 if only its name is known, in the order of the search; none if there is no
 // tier 0, or another one than there was.
 func (c *Cache) stackEntries(stack uint64) (found []table.Entry) {
-	all := c.table.Entries()
-	for _, e := range all {
+	found = c.table.Entries()
+	for i := range found {
+		e := &found[i]
 		if stack == 0 && e.Kind == table.KindSlab && e.Tier == 0 && e.Name == c.slabName && e.State.Published() {
 			stack = e.SegmentID
 		}
 	}
-	for _, e := range all {
+	found = slices.DeleteFunc(found, func(e table.Entry) bool {
 		// No entry but the stack's own is its tier 0, whatever it says.
-		if e.Kind == table.KindSlab && e.Stack == stack && e.State.Published() && stack != 0 && (e.Tier != 0 || e.SegmentID == stack) {
-			found = append(found, e)
-		}
-	}
+		return e.Kind != table.KindSlab || e.Stack != stack || !e.State.Published() || stack == 0 || e.Tier == 0 && e.SegmentID != stack
+	})
 	slices.SortFunc(found, func(a, b table.Entry) int {
 		return cmp.Or(cmp.Compare(a.Tier, b.Tier), cmp.Compare(a.SegmentID, b.SegmentID))
 	})

@@ -33,24 +33,19 @@ var ErrBroken = errors.New("broken list")
 // Order is the order of one shard. Cells are numbered from 1; 0 is no cell. Every
 // link is checked against the number of cells before it is followed.
 type Order struct {
-	head        *layout.Shard
-	cells       shm.Window
-	cellSize    uint64
-	count       uint32
-	main, small queue
-	ghosts      shm.Window
-	raise       uint64
+	head     *layout.Shard
+	cells    shm.Window
+	cellSize uint64
+	count    uint32
+	ghosts   shm.Window
+	raise    uint64
 }
 
 // New returns the order of the shard at head, whose count cells of cellSize bytes
 // fill the window. It is s3fifo if there is room for ghosts, GhostSize bytes for
-// each bucket of them, and lru if the window is empty.
+// each bucket of them, and lru if the window is empty. Nothing is touched.
 func New(head *layout.Shard, cells shm.Window, cellSize uint64, count uint32, ghosts shm.Window) Order {
-	o := Order{
-		head: head, cells: cells, cellSize: cellSize, count: count, ghosts: ghosts,
-		main:  queue{&head.Front, &head.Back, 0},
-		small: queue{&head.SmallFront, &head.SmallBack, layout.QueueSmall},
-	}
+	o := Order{head: head, cells: cells, cellSize: cellSize, count: count, ghosts: ghosts}
 	if ghosts.Len() > 0 {
 		o.raise = 1
 	}
@@ -62,7 +57,7 @@ func (o *Order) Raise() uint64 { return o.raise }
 
 // Reset empties the queues. Ghosts stay: whatever they are, they do no harm.
 func (o *Order) Reset() {
-	for _, word := range []*atomic.Uint32{o.main.front, o.main.back, o.small.front, o.small.back, &o.head.SmallCount} {
+	for _, word := range []*atomic.Uint32{&o.head.Front, &o.head.Back, &o.head.SmallFront, &o.head.SmallBack, &o.head.SmallCount} {
 		word.Store(0)
 	}
 }
@@ -71,9 +66,9 @@ func (o *Order) Reset() {
 // the small queue, unless the hash of its key has left a ghost there.
 func (o *Order) Insert(n uint32, hash uint64) error {
 	if o.raise == 0 || o.recall(hash) {
-		return o.push(&o.main, n)
+		return o.push(mainQueue, n)
 	}
-	return o.push(&o.small, n)
+	return o.push(smallQueue, n)
 }
 
 // Replace puts record n, which is in no queue, in the place of old, which leaves
@@ -84,7 +79,7 @@ func (o *Order) Replace(old, n uint32) error {
 		if err := o.Remove(old); err != nil {
 			return err
 		}
-		return o.push(&o.main, n)
+		return o.push(mainQueue, n)
 	}
 	was, before, after, err := o.around(old)
 	if err != nil {
@@ -111,10 +106,10 @@ func (o *Order) Restore(n uint32) error {
 	if err != nil {
 		return err
 	}
-	if o.raise != 0 && c.Prev.Load()&layout.QueueSmall != 0 {
-		return o.push(&o.small, n)
+	if o.raise != 0 && of(c) == smallQueue {
+		return o.push(smallQueue, n)
 	}
-	return o.push(&o.main, n)
+	return o.push(mainQueue, n)
 }
 
 // Promote moves record n to the front of the main queue and notes the turn in its
@@ -147,7 +142,7 @@ func (o *Order) Victim(keep uint32) (uint32, error) {
 		recency := c.Recency.Load()
 		used := recency & layout.RecencyCountMask
 		stays, left := used > 0, used-1
-		if c.Prev.Load()&layout.QueueSmall != 0 {
+		if of(c) == smallQueue {
 			stays, left = used >= smallUses, 0
 		}
 		if !stays || moves == layout.RelinkLimit {
@@ -164,11 +159,11 @@ func (o *Order) Victim(keep uint32) (uint32, error) {
 // next returns the record to look at first: the small queue's oldest if that
 // queue has more than its share of the records, else the main queue's; never keep.
 func (o *Order) next(keep uint32) (uint32, error) {
-	small, err := o.oldest(&o.small, keep)
+	small, err := o.oldest(smallQueue, keep)
 	if err != nil {
 		return 0, err
 	}
-	main, err := o.oldest(&o.main, keep)
+	main, err := o.oldest(mainQueue, keep)
 	if err != nil {
 		return 0, err
 	}
@@ -183,7 +178,7 @@ func (o *Order) forward(n uint32) (*layout.CellHeader, error) {
 	if err := o.Remove(n); err != nil {
 		return nil, err
 	}
-	if err := o.push(&o.main, n); err != nil {
+	if err := o.push(mainQueue, n); err != nil {
 		return nil, err
 	}
 	return o.cell(n)

@@ -37,18 +37,19 @@ func count(c *layout.CellHeader) uint64 { return c.Recency.Load() & layout.Recen
 type fails interface{ Fatalf(string, ...any) }
 
 // walk returns a queue from back to front, and checks marks, ends and the way back.
-func walk(t fails, q *queue, w shm.Window) (order []uint32) {
+func walk(t fails, o *Order, q queue, w shm.Window) (order []uint32) {
+	front, back := o.ends(q)
 	after := uint32(0)
-	for n := q.back.Load(); n != 0; {
+	for n := back.Load(); n != 0; {
 		c := cellAt(w, n)
-		if next, mark := c.Next.Load(), c.Prev.Load()&layout.QueueSmall; next != after || mark != q.mark || len(order) > 100 {
-			t.Fatalf("cell %d points back to %d, not to %d, with mark %#x, not %#x; %v", n, next, after, mark, q.mark, order)
+		if next, mark := c.Next.Load(), c.Prev.Load()&layout.QueueSmall; next != after || mark != uint32(q) || len(order) > 100 {
+			t.Fatalf("cell %d points back to %d, not to %d, with mark %#x, not %#x; %v", n, next, after, mark, q, order)
 		}
 		order = append(order, n)
 		after, n = n, newer(c)
 	}
-	if q.front.Load() != after {
-		t.Fatalf("front %d, want %d", q.front.Load(), after)
+	if front.Load() != after {
+		t.Fatalf("front %d, want %d", front.Load(), after)
 	}
 	return order
 }
@@ -284,10 +285,10 @@ func compare(t *rapid.T, ghosts int) {
 		"": func(t *rapid.T) {
 			for _, c := range []struct {
 				name string
-				q    *queue
+				q    queue
 				want []*plainRecord
-			}{{"main", &o.main, p.main}, {"small", &o.small, p.small}} {
-				got := walk(t, c.q, w)
+			}{{"main", mainQueue, p.main}, {"small", smallQueue, p.small}} {
+				got := walk(t, o, c.q, w)
 				if len(got) != len(c.want) {
 					t.Fatalf("%s: %v, want %d records", c.name, got, len(c.want))
 				}
@@ -341,7 +342,7 @@ func TestInsert_KeyThatLeftAGhost_MainQueueOnce(t *testing.T) {
 	}
 	is := func(main, small []uint32) {
 		t.Helper()
-		if m, s := walk(t, &o.main, w), walk(t, &o.small, w); !slices.Equal(m, main) || !slices.Equal(s, small) {
+		if m, s := walk(t, o, mainQueue, w), walk(t, o, smallQueue, w); !slices.Equal(m, main) || !slices.Equal(s, small) {
 			t.Fatalf("%v and %v, want %v and %v", m, s, main, small)
 		}
 	}
@@ -367,7 +368,7 @@ func TestVictim_SmallQueueBeyondATenth_FromThereFirst(t *testing.T) {
 	for main, want := range map[uint32]uint32{8: 20, 9: 1} { // of 9 records one is more than a tenth, of 10 it is not
 		o, head, _ := newOrder(20, 1)
 		for n := uint32(1); n <= main; n++ {
-			if err := o.push(&o.main, n); err != nil {
+			if err := o.push(mainQueue, n); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -385,7 +386,7 @@ func TestVictim_AllUsed_RelinkLimitThenWhatIsThere(t *testing.T) {
 	const cells = layout.RelinkLimit + 10
 	o, head, w := newOrder(cells, 1)
 	for n := uint32(1); n <= cells; n++ {
-		if err := o.push(&o.main, n); err != nil {
+		if err := o.push(mainQueue, n); err != nil {
 			t.Fatal(err)
 		}
 		cellAt(w, n).Recency.Store(layout.RecencyCountMask)
@@ -404,7 +405,7 @@ func TestVictim_AllUsed_RelinkLimitThenWhatIsThere(t *testing.T) {
 			t.Fatalf("cell %d: count %d, want %d", n, got, want)
 		}
 	}
-	if order := walk(t, &o.main, w); order[0] != n || order[cells-1] != layout.RelinkLimit {
+	if order := walk(t, o, mainQueue, w); order[0] != n || order[cells-1] != layout.RelinkLimit {
 		t.Fatal(order)
 	}
 }

@@ -7,11 +7,24 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
-// queue is one of the shard's lists. Its records bear its mark in the word that
-// links them towards the front.
-type queue struct {
-	front, back *atomic.Uint32 // words of the shard's head
-	mark        uint32         // QueueSmall or 0
+// queue is one of the shard's lists, by the mark that its records bear in the word
+// that links them towards the front.
+type queue uint32
+
+const (
+	mainQueue  queue = 0
+	smallQueue queue = layout.QueueSmall
+)
+
+// of returns the queue that a record is in.
+func of(c *layout.CellHeader) queue { return queue(c.Prev.Load() & layout.QueueSmall) }
+
+// ends returns the words of the shard's head that name a queue's ends.
+func (o *Order) ends(q queue) (front, back *atomic.Uint32) {
+	if q == smallQueue {
+		return &o.head.SmallFront, &o.head.SmallBack
+	}
+	return &o.head.Front, &o.head.Back
 }
 
 // newer returns where a record's link towards the front leads.
@@ -21,13 +34,13 @@ func newer(c *layout.CellHeader) uint32 { return c.Prev.Load() &^ layout.QueueSm
 func point(link *atomic.Uint32, n uint32) { link.Store(link.Load()&layout.QueueSmall | n) }
 
 // push puts record n, which is in no queue, at the front of q.
-func (o *Order) push(q *queue, n uint32) error {
+func (o *Order) push(q queue, n uint32) error {
 	c, err := o.cell(n)
 	if err != nil {
 		return err
 	}
-	front := q.front.Load()
-	fromFront := q.back
+	first, fromFront := o.ends(q)
+	front := first.Load()
 	if front != 0 {
 		f, err := o.cell(front)
 		if err != nil {
@@ -35,11 +48,11 @@ func (o *Order) push(q *queue, n uint32) error {
 		}
 		fromFront = &f.Prev
 	}
-	c.Prev.Store(q.mark)
+	c.Prev.Store(uint32(q))
 	c.Next.Store(front)
 	point(fromFront, n)
-	q.front.Store(n)
-	if q.mark != 0 {
+	first.Store(n)
+	if q == smallQueue {
 		o.head.SmallCount.Add(1)
 	}
 	return nil
@@ -51,11 +64,7 @@ func (o *Order) around(n uint32) (c *layout.CellHeader, before, after *atomic.Ui
 	if c, err = o.cell(n); err != nil {
 		return nil, nil, nil, err
 	}
-	q := &o.main
-	if c.Prev.Load()&layout.QueueSmall != 0 {
-		q = &o.small
-	}
-	before, after = q.front, q.back
+	before, after = o.ends(of(c))
 	if p := newer(c); p != 0 {
 		b, err := o.cell(p)
 		if err != nil {
@@ -85,7 +94,7 @@ func (o *Order) Remove(n uint32) error {
 	}
 	before.Store(c.Next.Load())
 	point(after, newer(c))
-	if c.Prev.Load()&layout.QueueSmall != 0 {
+	if of(c) == smallQueue {
 		o.head.SmallCount.Add(^uint32(0))
 	}
 	return nil
@@ -93,8 +102,9 @@ func (o *Order) Remove(n uint32) error {
 
 // oldest returns the record at the back of q or, if that is keep, the one before
 // it; 0 if there is none.
-func (o *Order) oldest(q *queue, keep uint32) (uint32, error) {
-	n := q.back.Load()
+func (o *Order) oldest(q queue, keep uint32) (uint32, error) {
+	_, back := o.ends(q)
+	n := back.Load()
 	if n == 0 || n != keep {
 		return n, nil
 	}

@@ -59,10 +59,12 @@ type Listener struct {
 	signals chan os.Signal // nil but in ModeSignal
 	wait    func(seen uint32) error
 	c       chan struct{}
+	tell    func() // fire, or what Call was given
 	reasons atomic.Uint64
 	quit    chan struct{} // closed by Close
 	done    chan struct{} // closed when the goroutine is gone
-	last    uint32        // Door at the last look; the goroutine's own
+	last    uint32        // Door at the last look; the goroutine's own, like news
+	news    bool          // that look found something to tell
 	err     error         // why it left early; read after done
 	close   func() error
 }
@@ -75,10 +77,18 @@ type Listener struct {
 //
 // It returns ErrSignal or ErrMode for options out of range; then nothing was
 // declared.
-func Listen(r *layout.Region, o Options) (*Listener, error) {
+func Listen(r *layout.Region, o Options) (*Listener, error) { return Call(r, o, nil) }
+
+// Call is Listen for who has f called whenever C would deliver, by the goroutine that
+// was woken: nobody else has to be. C delivers nothing then. Rings during f become
+// one more call; Close, which f must not call, waits for f.
+func Call(r *layout.Region, o Options, f func()) (*Listener, error) {
 	l, err := declare(r, o)
 	if err != nil {
 		return nil, err
+	}
+	if f != nil {
+		l.tell = f
 	}
 	go l.run()
 	return l, nil
@@ -104,7 +114,7 @@ func declare(r *layout.Region, o Options) (*Listener, error) {
 		done:   make(chan struct{}),
 	}
 	l.close = sync.OnceValue(l.closeOnce)
-	l.wait = l.waitChannel
+	l.tell, l.wait = l.fire, l.waitChannel
 	wake := uint32(layout.WakePoll)
 	switch o.Mode {
 	case ModeSignal:
@@ -166,30 +176,37 @@ func (l *Listener) closeOnce() error {
 // run is the waiter of PROTOCOL.md, "Doorbell".
 func (l *Listener) run() {
 	defer close(l.done)
+	var seen uint32
 	l.err = guarded(func() error {
-		for {
-			seen := l.look()
-			if l.closing() {
-				return nil
-			}
-			if err := l.sleep(seen); err != nil {
-				return err
-			}
-		}
+		seen = l.look()
+		return nil
 	})
-	if l.err != nil {
-		l.fire()
+	for l.announce() && !l.closing() {
+		l.err = guarded(func() error {
+			err := l.sleep(seen)
+			seen = l.look()
+			return err
+		})
 	}
 }
 
-// look takes and announces what was rung. What is rung later moves Door from
-// the value it returns.
+// announce tells what the last look found, without a guard as that is others' code,
+// and reports whether there may be another one.
+func (l *Listener) announce() bool {
+	if l.news || l.err != nil {
+		l.news = false
+		l.tell()
+	}
+	return l.err == nil
+}
+
+// look takes what was rung. What is rung later moves Door from the value it returns.
 func (l *Listener) look() (seen uint32) {
 	seen = l.region.Door.Load()         // pairs with Door++ in Ring
 	reasons := l.region.Reasons.Swap(0) // after Door; pairs with Reasons |= in Ring
 	if reasons != 0 || seen != l.last {
 		l.reasons.Or(reasons)
-		l.fire()
+		l.news = true
 	}
 	l.last = seen
 	return seen

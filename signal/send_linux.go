@@ -24,12 +24,16 @@ func checkSignal(sig unix.Signal) error {
 // by a pidfd first, so that everything checked afterwards is of the process that
 // gets the signal; whether it has a handler is asked last, as an exec between
 // that answer and the signal is the one thing that cannot be excluded.
-func send(r *layout.Region, state uint64, alive func() bool) error {
+func (o *Ringing) send(r *layout.Region, state uint64, alive func() bool) error {
 	sig := unix.Signal(r.WakeSignal.Load()) // pairs with its store in declare
 	if err := checkSignal(sig); err != nil {
 		return err
 	}
-	p, err := identity.Load(r).Open()
+	here, err := o.here()
+	if err != nil {
+		return err
+	}
+	p, err := here.Pin(identity.Load(r))
 	if err != nil {
 		return err
 	}

@@ -14,4 +14,4 @@ const defaultSignal = syscall.Signal(0)
 // checkSignal allows none on this system.
 func checkSignal(syscall.Signal) error { return shm.ErrUnsupported }
 
-func send(*layout.Region, uint64, func() bool) error { return shm.ErrUnsupported }
+func (*Ringing) send(*layout.Region, uint64, func() bool) error { return shm.ErrUnsupported }

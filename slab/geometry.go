@@ -109,6 +109,9 @@ func (g Geometry) shardStride() uint64 {
 }
 func (g Geometry) shardOffset() uint64 { return layout.PageSize }
 
+// shard returns where shard i starts in the file.
+func (g Geometry) shard(i int) uint64 { return g.shardOffset() + uint64(i)*g.shardStride() }
+
 // FileSize returns the size of the slab's file in bytes.
 func (g Geometry) FileSize() uint64 {
 	return g.shardOffset() + uint64(g.Shards)*g.shardStride()

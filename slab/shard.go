@@ -42,6 +42,8 @@ type shard struct {
 	sets, deletes, rebuilds atomic.Uint64 // of this process, counted under the lock
 }
 
+// init touches nothing of the shard, so that a slab can be attached for the price of
+// its header: no address of a field is taken.
 func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	g := s.geo
 	sh.slab, sh.number = s, number
@@ -58,7 +60,8 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	}
 	sh.finder = shm.Finder{
 		Index: sh.index, Cells: sh.cells,
-		Epoch: &sh.head.Epoch, Turn: &sh.head.Turn, Wall: sh.wall, Now: sh.now, Grain: sh.grain, Raise: sh.raise * layout.RecencyCountMask, Hits: &sh.hits,
+		Epoch: shm.At[atomic.Uint64](w, layout.OffsetShardEpoch), Turn: shm.At[atomic.Uint64](w, layout.OffsetShardTurn),
+		Wall: sh.wall, Now: sh.now, Grain: sh.grain, Raise: sh.raise * layout.RecencyCountMask, Hits: &sh.hits,
 		Buckets: sh.buckets, CellSize: sh.cellSize, Payload: sh.payload, Count: uint64(sh.count),
 	}
 }

@@ -95,13 +95,16 @@ func Open(seg *shm.Segment, domain Domain, id Identity) (*Slab, error) {
 	if err != nil {
 		return nil, err
 	}
+	w := seg.Window()
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.lead = sh.head
+		at := s.geo.shard(i)
+		word := shm.At[atomic.Uint64](w, at+layout.OffsetShardLock) // untouched, see shard.init
 		if domain.ReadOnly {
-			sh.mutex = lock.Refusing(&sh.head.Lock, ErrReadOnly)
+			sh.mutex = lock.Refusing(word, ErrReadOnly)
 		} else {
-			sh.mutex = lock.New(&sh.head.Lock, &sh.head.Futex, domain.Owner, &s.locks)
+			sh.mutex = lock.New(word, shm.At[atomic.Uint32](w, at+layout.OffsetShardFutex), domain.Owner, &s.locks)
 		}
 	}
 	s.Stack = NewStack(StackOptions{}, Tier{Slab: s})
@@ -145,7 +148,7 @@ func openSlab(seg *shm.Segment, domain Domain, id Identity) (s *Slab, err error)
 	}
 	s = &Slab{seg: seg, geo: geo, seed: id.HashSeed, domain: domain, shards: make([]shard, geo.Shards)}
 	for i := range s.shards {
-		s.shards[i].init(s, uint32(i), w.Sub(geo.shardOffset()+uint64(i)*geo.shardStride(), geo.shardStride()))
+		s.shards[i].init(s, uint32(i), w.Sub(geo.shard(i), geo.shardStride()))
 	}
 	return s, nil
 }

@@ -66,12 +66,13 @@ func NewStack(o StackOptions, tiers ...Tier) *Stack {
 		st.Reads = len(tiers)
 	}
 	st.columns = make([]column, len(st.shards))
+	all := make([]*shard, 0, len(st.shards)*len(tiers))
 	for i := range st.columns {
-		col := column{stack: st, top: &st.shards[i]}
 		for _, t := range tiers {
-			col.tiers = append(col.tiers, &t.shards[i])
+			all = append(all, &t.shards[i])
 		}
-		st.columns[i] = col
+		end := len(all)
+		st.columns[i] = column{stack: st, top: &st.shards[i], tiers: all[i*len(tiers) : end : end]}
 	}
 	st.prepare()
 	return st

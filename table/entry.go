@@ -140,6 +140,7 @@ func (t *reading) readEntry(i int) (s Entry, word uint64, ok bool) {
 func (t *reading) Entries() []Entry {
 	var all []Entry
 	_ = t.use(func() error {
+		all = make([]Entry, 0, 4) // enough for most domains
 		for i := range int(t.header.Entries) {
 			if e, _, ok := t.readEntry(i); ok {
 				all = append(all, e)

@@ -135,14 +135,20 @@ func openPlain(parent *os.File, name string) (*os.File, error) {
 
 // removeEntry removes a file or an empty directory, or finds it gone.
 func removeEntry(dir *os.File, name string) error {
+	_, err := removed(dir, name)
+	return err
+}
+
+// removed is removeEntry, and reports whether it was this call that removed it.
+func removed(dir *os.File, name string) (bool, error) {
 	err := ignoringEINTR(func() error { return unix.Unlinkat(int(dir.Fd()), name, 0) })
 	if err == unix.EISDIR || err == unix.EPERM {
 		err = ignoringEINTR(func() error { return unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR) })
 	}
 	if err != nil && err != unix.ENOENT {
-		return &os.PathError{Op: "unlink", Path: filepath.Join(dir.Name(), name), Err: err}
+		return false, &os.PathError{Op: "unlink", Path: filepath.Join(dir.Name(), name), Err: err}
 	}
-	return nil
+	return err == nil, nil
 }
 
 // exists reports whether there is something of the name, or no telling.

@@ -21,6 +21,8 @@ func openPlain(*os.File, string) (*os.File, error) { return nil, ErrUnsupported 
 
 func removeEntry(*os.File, string) error { return ErrUnsupported }
 
+func removed(*os.File, string) (bool, error) { return false, ErrUnsupported }
+
 func exists(*os.File, string) bool { return false }
 
 func removeEmpty(*os.File, string) error { return ErrUnsupported }

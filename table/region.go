@@ -347,14 +347,14 @@ func (t *Table) Ring(region int, reason uint64) error {
 		if region < 0 || region >= int(t.header.Regions) {
 			return fmt.Errorf("ring region %d of %d: %w", region, t.header.Regions, ErrOptions)
 		}
-		return t.ring(region, reason)
+		return t.ring(signal.NewRinging(), region, reason)
 	})
 }
 
 // RingAll rings the doorbells of all regions in use.
 func (t *Table) RingAll(reason uint64) {
 	_ = t.use(func() error {
-		_ = t.ring(t.self, reason)
+		_ = t.ring(signal.NewRinging(), t.self, reason)
 		t.ringPeers(reason)
 		return nil
 	})
@@ -363,16 +363,17 @@ func (t *Table) RingAll(reason uint64) {
 // ringPeers rings all others, and wakes the watchers of this handle. Peers that
 // could not be woken find out by polling.
 func (t *Table) ringPeers(reason uint64) {
+	ringing := signal.NewRinging()
 	for i := range int(t.header.Regions) {
 		if i != t.self && uint32(t.regionAt(i).State.Load()) == layout.RegionClaimed { // pairs with the last store in settle
-			_ = t.ring(i, reason)
+			_ = t.ring(ringing, i, reason)
 		}
 	}
 	t.news.wake()
 }
 
-func (t *Table) ring(i int, reason uint64) error {
-	return signal.Ring(t.regionAt(i), reason, func() bool {
+func (t *Table) ring(ringing *signal.Ringing, i int, reason uint64) error {
+	return ringing.Ring(t.regionAt(i), reason, func() bool {
 		held, err := t.leaseHeld(i)
 		return err == nil && held
 	})

@@ -119,22 +119,35 @@ func (t *Table) Retire(e Entry) error {
 		if err := t.endDrain(e, retired); err != nil { // pairs with the load in Attach
 			return err
 		}
-		err = t.bury(e)
+		_, err = t.bury(e)
+		t.ringPeers(layout.ReasonTable)
 		t.recycle()
 		return err
 	}), "retire entry %d", e.Index)
 }
 
-// bury does what follows RETIRED. The file goes last: while it is there, somebody
-// may have died on the way, and all of it is done again.
-func (t *Table) bury(e Entry) error {
+// bury does what follows RETIRED but the ring. The file goes last: while it is there,
+// somebody may have died on the way, and all of it is done again. Many may do it at
+// once, all who notice early; mine says that the file went by this call.
+func (t *Table) bury(e Entry) (mine bool, err error) {
 	t.announce()
-	var err error
 	if e.Kind == KindSlab { // it is empty; applications' may still be read
 		err = t.giveBack(segmentFile(e.Kind, e.SegmentID))
 	}
-	err = errors.Join(err, removeEntry(t.dir, segmentFile(e.Kind, e.SegmentID)))
-	t.ringPeers(layout.ReasonTable)
+	mine, failed := removed(t.dir, segmentFile(e.Kind, e.SegmentID))
+	return mine, errors.Join(err, failed)
+}
+
+// rebury buries for a retirer that may have died, if the file is still there. If it
+// lives it rings too: of all others only one does, or everybody would ring everybody.
+func (t *Table) rebury(e Entry) error {
+	if !exists(t.dir, segmentFile(e.Kind, e.SegmentID)) {
+		return nil
+	}
+	mine, err := t.bury(e)
+	if mine {
+		t.ringPeers(layout.ReasonTable)
+	}
 	return err
 }
 
@@ -164,7 +177,7 @@ func (t *Table) recycle() {
 			continue
 		}
 		// Whether somebody maps it or not: who does may not know that it is retired.
-		if exists(t.dir, segmentFile(e.Kind, e.SegmentID)) && t.bury(e) != nil {
+		if t.rebury(e) != nil {
 			continue // stays for the next one
 		}
 		if len(t.pinnedBy(e.SegmentID)) > 0 {

@@ -310,6 +310,35 @@ func TestSubscribe_EachHasItsOwn(t *testing.T) {
 	}
 }
 
+// A peer's ring is a call and no look; one's own is a look and no call.
+func TestFollow_PeerCalls_OwnLooks(t *testing.T) {
+	o := options(t.TempDir())
+	a, b := openTable(t, o), openTable(t, o)
+	called := make(chan struct{}, 100)
+	looks, stop := a.Follow(func() { called <- struct{}{} })
+	must(t, b.SetFlags(1, 0))
+	select {
+	case <-called:
+	case <-limited(t).Done():
+		t.Fatal("not called")
+	}
+	if len(looks) != 0 {
+		t.Error("a look too")
+	}
+	must(t, a.SetFlags(2, 0))
+	select {
+	case <-looks:
+	case <-limited(t).Done():
+		t.Fatal("no look")
+	}
+	stop()
+	a.news.wake()
+	a.news.rung()
+	if len(looks) != 0 || len(a.C()) != 1 {
+		t.Errorf("%d and %d looks", len(looks), len(a.C()))
+	}
+}
+
 func TestWakeMode_AsAskedFor(t *testing.T) {
 	o := options(t.TempDir())
 	for _, mode := range []signal.Mode{signal.ModeSignal, signal.ModeFutex, signal.ModePoll} {

@@ -158,12 +158,12 @@ func (t *Table) join(ctx context.Context, d *domain, wake signal.Options) (err e
 		t.release()
 		return orElse(err, errMoved)
 	}
-	if t.listener, err = signal.Listen(t.region, wake); err != nil {
+	t.news.init()
+	if t.listener, err = signal.Call(t.region, wake, t.news.rung); err != nil {
 		t.release()
 		return err
 	}
 	t.closed = sync.OnceValue(t.close)
-	t.news.run(t.stop, t.listener.C())
 	t.Tick()
 	t.announce()
 	t.ringPeers(layout.ReasonTable)
@@ -178,7 +178,6 @@ func (t *Table) Close() error { return t.closed() }
 
 func (t *Table) close() error {
 	t.shut()
-	t.news.wait()
 	err := errors.Join(t.listener.Close(), t.leave())
 	// The lease goes last, with the descriptor.
 	return errors.Join(err, t.detach())
@@ -239,7 +238,12 @@ func (t *Table) C() <-chan struct{} { return t.news.c }
 
 // Subscribe returns a channel like C of the caller's own, so that nobody takes its
 // looks. After cancel nothing is delivered any more. It never closes.
-func (t *Table) Subscribe() (c <-chan struct{}, cancel func()) { return t.news.subscribe() }
+func (t *Table) Subscribe() (c <-chan struct{}, cancel func()) { return t.news.subscribe(nil) }
+
+// Follow is Subscribe, but when a peer has rung, call is called instead, by the
+// goroutine that was woken, which saves the way to another one. It must not call
+// Close, which waits for it. It may still run when cancel returns, and not be called again.
+func (t *Table) Follow(call func()) (c <-chan struct{}, cancel func()) { return t.news.subscribe(call) }
 
 // WakeMode returns how this handle is woken: "signal", "futex" or "poll". Once it
 // is closed nobody wakes it, which is "poll".

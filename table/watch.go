@@ -57,7 +57,7 @@ const watchInterval = 200 * time.Millisecond
 // 0.2 s. The channel is closed when ctx ends, at Close, after Destroyed and on
 // ErrFault. The receiver may be as slow as it likes; any number of watchers may run.
 func (t *Table) Watch(ctx context.Context) <-chan Event {
-	wake, cancel := t.news.subscribe()
+	wake, cancel := t.news.subscribe(nil)
 	return t.watch(ctx, wake, cancel)
 }
 
@@ -193,49 +193,59 @@ func (v view) changes(later view) (events []Event) {
 
 // fan passes wake-ups on to everybody who waits for them in this handle.
 type fan struct {
-	c    chan struct{} // Table.C
-	done chan struct{} // closed when the passing on has ended
-
-	mu   sync.Mutex // guards subs
-	subs map[chan struct{}]bool
+	c  chan struct{} // Table.C
+	mu sync.Mutex    // guards subs
+	// Each with what is called for a peer's ring, or nil if the channel is told of it.
+	subs map[chan struct{}]func()
 }
 
-// run passes on what comes from source until stop ends.
-func (f *fan) run(stop context.Context, source <-chan struct{}) {
-	f.c, f.done = make(chan struct{}, 1), make(chan struct{})
-	f.subs = map[chan struct{}]bool{f.c: true}
-	go func() {
-		defer close(f.done)
-		for {
-			select {
-			case <-source:
-				f.wake()
-			case <-stop.Done():
-				return
-			}
-		}
-	}()
+func (f *fan) init() {
+	f.c = make(chan struct{}, 1)
+	f.subs = map[chan struct{}]func(){f.c: nil}
 }
-
-func (f *fan) wait() { <-f.done }
 
 // wake leaves a wake-up for each; one not yet taken will do.
 func (f *fan) wake() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for sub := range f.subs {
-		select {
-		case sub <- struct{}{}:
-		default:
-		}
+		leave(sub)
 	}
 }
 
-func (f *fan) subscribe() (c chan struct{}, cancel func()) {
+// rung is wake for a peer's ring, by the goroutine that heard it.
+func (f *fan) rung() {
+	for _, call := range f.callers() {
+		call()
+	}
+}
+
+// callers leaves a wake-up for those who want no call, and returns the others' calls.
+func (f *fan) callers() (calls []func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for sub, call := range f.subs {
+		if call == nil {
+			leave(sub)
+		} else {
+			calls = append(calls, call)
+		}
+	}
+	return calls
+}
+
+func leave(sub chan<- struct{}) {
+	select {
+	case sub <- struct{}{}:
+	default:
+	}
+}
+
+func (f *fan) subscribe(call func()) (c chan struct{}, cancel func()) {
 	c = make(chan struct{}, 1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.subs[c] = true
+	f.subs[c] = call
 	return c, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()

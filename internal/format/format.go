@@ -111,7 +111,8 @@ func Freeze(file string, live shm.Window, magic, covered, fileSize uint64) (shm.
 		return live, &Error{file, "file size", size, layout.PageSize, ErrTruncated}
 	}
 	w := shm.Heap(layout.PageSize).Window()
-	w.Write(0, live.Append(nil, 0, layout.PageSize))
+	var page [layout.PageSize]byte // on the stack
+	w.Write(0, live.Append(page[:0], 0, layout.PageSize))
 	h := shm.At[prefix](w, 0)
 	read, write, unknown := uint64(h.ReadVersion.Load()), uint64(h.WriteVersion.Load()), h.Incompatible.Load()&^layout.KnownIncompatible
 	return w, Check(file,
@@ -126,4 +127,6 @@ func Freeze(file string, live shm.Window, magic, covered, fileSize uint64) (shm.
 }
 
 // Checksum is the XXH3-64 of the first n bytes.
-func Checksum(w shm.Window, n uint64) uint64 { return xxh3.Hash(w.Append(nil, 0, n)) }
+func Checksum(w shm.Window, n uint64) uint64 {
+	return xxh3.Hash(w.Append(make([]byte, 0, layout.PageSize), 0, n))
+}

@@ -30,6 +30,13 @@ type Identity struct {
 	Instance     [2]uint64 // random, tells two handles of a process apart
 }
 
+// Place is where this process is, in time and among namespaces. Those who look at
+// many processes ask once.
+type Place struct {
+	boot      [2]uint64
+	namespace uint64
+}
+
 // Store writes the identity into a region, which the caller is claiming.
 func (id Identity) Store(r *layout.Region) {
 	r.BootID[0].Store(id.Boot[0])

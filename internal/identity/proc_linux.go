@@ -3,6 +3,8 @@ package identity
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -32,11 +34,7 @@ func parseCaught(status []byte) (uint64, error) {
 
 // pidfdOpen opens a pidfd, close-on-exec.
 func pidfdOpen(pid int) (fd int, err error) {
-	for {
-		if fd, err = unix.PidfdOpen(pid, 0); err != unix.EINTR {
-			return fd, err
-		}
-	}
+	return retry(func() (int, error) { return unix.PidfdOpen(pid, 0) })
 }
 
 // pidfdInode returns the inode of a pidfd, which no other process of this boot
@@ -54,4 +52,36 @@ func pidfdInode(fd int) (uint64, error) {
 		return 0, fmt.Errorf("pidfd: stat: %w", err)
 	}
 	return st.Ino, nil
+}
+
+// readAll reads a file of /proc, which is os.ReadFile without the calls that find out
+// how large a file is and whether it can be waited for.
+func readAll(name string) ([]byte, error) {
+	fd, err := retry(func() (int, error) { return unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 0, 4096)
+	for {
+		n, err := retry(func() (int, error) { return unix.Read(fd, text[len(text):cap(text)]) })
+		if err != nil {
+			return nil, &os.PathError{Op: "read", Path: name, Err: err}
+		}
+		if n == 0 {
+			return text, nil
+		}
+		if text = text[:len(text)+n]; len(text) == cap(text) {
+			text = slices.Grow(text, len(text))
+		}
+	}
+}
+
+// retry repeats a system call that a signal interrupted.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		if n, err := call(); err != unix.EINTR {
+			return n, err
+		}
+	}
 }

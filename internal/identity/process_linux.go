@@ -11,8 +11,9 @@ import (
 // Process is an open pidfd of a process whose identity was verified. Its methods
 // may be called concurrently, except Close.
 type Process struct {
-	fd  int
-	pid int
+	fd    int
+	pid   int
+	exact bool // its identity was proved by the pidfd's inode
 }
 
 // Open opens the very process that id names, or fails: ErrElsewhere if that
@@ -21,7 +22,54 @@ type Process struct {
 //
 // An id of garbage gives an error too: the pid's process has to agree with it.
 func (id Identity) Open() (*Process, error) {
-	if err := id.here(); err != nil {
+	here, err := Here()
+	if err != nil {
+		return nil, err
+	}
+	p, err := here.Pin(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.started(id); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Here returns this process's place, or ErrElsewhere if /proc shows another one.
+func Here() (here Place, err error) {
+	if here.boot, err = BootID(); err != nil {
+		return here, err
+	}
+	if here.namespace, err = pidNamespace(); err != nil {
+		return here, err
+	}
+	self, err := os.Readlink("/proc/self")
+	if err != nil {
+		return here, fmt.Errorf("%w: %w", ErrElsewhere, err)
+	}
+	if self != strconv.Itoa(os.Getpid()) {
+		return here, fmt.Errorf("%w: /proc calls us %s, we are %d", ErrElsewhere, self, os.Getpid())
+	}
+	return here, nil
+}
+
+// has returns nil if id's pid means the same process to it and to us.
+func (here Place) has(id Identity) error {
+	if id.Boot != here.boot {
+		return fmt.Errorf("pid %d: %w: boot %x, this is %x", id.Pid, ErrElsewhere, id.Boot, here.boot)
+	}
+	if id.PidNamespace != here.namespace {
+		return fmt.Errorf("pid %d: %w: pid namespace %d, ours is %d", id.Pid, ErrElsewhere, id.PidNamespace, here.namespace)
+	}
+	return nil
+}
+
+// Pin is Open with the least that proves the process to be id's: the inode of its
+// pidfd or, where there is none of its own, the start time.
+func (here Place) Pin(id Identity) (*Process, error) {
+	if err := here.has(id); err != nil {
 		return nil, err
 	}
 	fd, err := pidfdOpen(int(id.Pid))
@@ -39,42 +87,24 @@ func (id Identity) Open() (*Process, error) {
 	return p, nil
 }
 
-// here returns nil if id's pid means the same process to it and to us.
-func (id Identity) here() error {
-	boot, err := BootID()
-	if err != nil {
-		return err
-	}
-	if id.Boot != boot {
-		return fmt.Errorf("pid %d: %w: boot %x, this is %x", id.Pid, ErrElsewhere, id.Boot, boot)
-	}
-	namespace, err := pidNamespace()
-	if err != nil {
-		return err
-	}
-	if id.PidNamespace != namespace {
-		return fmt.Errorf("pid %d: %w: pid namespace %d, ours is %d", id.Pid, ErrElsewhere, id.PidNamespace, namespace)
-	}
-	self, err := os.Readlink("/proc/self")
-	if err != nil {
-		return fmt.Errorf("pid %d: %w: %w", id.Pid, ErrElsewhere, err)
-	}
-	if self != strconv.Itoa(os.Getpid()) {
-		return fmt.Errorf("pid %d: %w: /proc calls us %s, we are %d", id.Pid, ErrElsewhere, self, os.Getpid())
-	}
-	return nil
-}
-
 // verify compares the process behind the pidfd with id.
 func (p *Process) verify(id Identity) error {
 	inode, err := pidfdInode(p.fd)
 	if err != nil {
 		return err
 	}
-	exact := id.PidfdInode != 0 && inode != 0
-	if exact && inode != id.PidfdInode {
+	p.exact = id.PidfdInode != 0 && inode != 0
+	switch {
+	case !p.exact:
+		return p.started(id)
+	case inode != id.PidfdInode:
 		return fmt.Errorf("pid %d: %w: pidfd inode %d, it had %d", p.pid, ErrGone, inode, id.PidfdInode)
 	}
+	return nil
+}
+
+// started compares the process's start time with id's.
+func (p *Process) started(id Identity) error {
 	stat, err := p.read("stat")
 	if err != nil {
 		return err
@@ -86,7 +116,7 @@ func (p *Process) verify(id Identity) error {
 	switch {
 	case ticks == id.StartTicks:
 		return nil
-	case exact: // the same process by its inode: it counts time from elsewhere
+	case p.exact: // the same process by its inode: it counts time from elsewhere
 		return fmt.Errorf("pid %d: %w: started at tick %d, says %d", p.pid, ErrElsewhere, ticks, id.StartTicks)
 	}
 	return fmt.Errorf("pid %d: %w: its successor started at tick %d, it at %d", p.pid, ErrGone, ticks, id.StartTicks)
@@ -112,7 +142,7 @@ func (p *Process) running() error {
 // afterwards: while its process runs the pid is its own, so what /proc said of
 // the pid was said of that process.
 func (p *Process) read(name string) ([]byte, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/" + name)
+	text, err := readAll("/proc/" + strconv.Itoa(p.pid) + "/" + name)
 	if gone := p.running(); gone != nil {
 		return nil, gone
 	}

@@ -253,6 +253,38 @@ type ControlHeader struct {
 	_            [3456]byte
 }
 
+// Offsets in a ControlHeader: who takes the address of a field touches its struct, who adds an offset does not.
+const (
+	OffsetControlHeaderMagic        = 0
+	OffsetControlHeaderReadVersion  = 8
+	OffsetControlHeaderWriteVersion = 12
+	OffsetControlHeaderEndian       = 16
+	OffsetControlHeaderCompatible   = 24
+	OffsetControlHeaderIncompatible = 32
+	OffsetControlHeaderFingerprint  = 40
+	OffsetControlHeaderFileSize     = 48
+	OffsetControlHeaderMutexes      = 56
+	OffsetControlHeaderEntries      = 60
+	OffsetControlHeaderRegions      = 64
+	OffsetControlHeaderHeld         = 68
+	OffsetControlHeaderMapped       = 72
+	OffsetControlHeaderRegionStride = 76
+	OffsetControlHeaderMutexOffset  = 80
+	OffsetControlHeaderEntryOffset  = 88
+	OffsetControlHeaderRegionOffset = 96
+	OffsetControlHeaderHashSeed     = 104
+	OffsetControlHeaderDomainUUID   = 112
+	OffsetControlHeaderBootID       = 128
+	OffsetControlHeaderCreated      = 144
+	OffsetControlHeaderChecksum     = 152
+	OffsetControlHeaderReady        = 192
+	OffsetControlHeaderChanges      = 256
+	OffsetControlHeaderWallClock    = 320
+	OffsetControlHeaderDomainClock  = 328
+	OffsetControlHeaderSteward      = 336
+	OffsetControlHeaderTotals       = 384
+)
+
 // ControlHeaderChecksummed is how many bytes of a ControlHeader its checksum covers: those before it.
 const ControlHeaderChecksummed = 152
 
@@ -265,6 +297,12 @@ type Mutex struct {
 	Futex atomic.Uint32 // 8: waiters sleep on it; its value means nothing (unlockers, seq-cst add)
 	_     [52]byte
 }
+
+// Offsets in a Mutex: who takes the address of a field touches its struct, who adds an offset does not.
+const (
+	OffsetMutexWord  = 0
+	OffsetMutexFutex = 8
+)
 
 // SizeEntry is the size of a Entry in bytes.
 const SizeEntry = 192
@@ -285,6 +323,22 @@ type Entry struct {
 	Params    [4]atomic.Uint64 // 96: slabs: shards, cells per shard, cell size, capacity; applications: theirs (creator, before ACTIVE)
 	_         [64]byte
 }
+
+// Offsets in a Entry: who takes the address of a field touches its struct, who adds an offset does not.
+const (
+	OffsetEntryState     = 0
+	OffsetEntryKind      = 8
+	OffsetEntryTier      = 12
+	OffsetEntrySegmentID = 16
+	OffsetEntryMutexID   = 24
+	OffsetEntryFlags     = 28
+	OffsetEntrySize      = 32
+	OffsetEntryCreator   = 40
+	OffsetEntryCreated   = 48
+	OffsetEntryStack     = 56
+	OffsetEntryName      = 64
+	OffsetEntryParams    = 96
+)
 
 // SizeRegion is the size of a Region in bytes.
 const SizeRegion = 512
@@ -312,6 +366,27 @@ type Region struct {
 	_            [52]byte
 	Counters     [32]atomic.Uint64 // 256: statistics (owner, relaxed store)
 }
+
+// Offsets in a Region: who takes the address of a field touches its struct, who adds an offset does not.
+const (
+	OffsetRegionState        = 0
+	OffsetRegionBootID       = 64
+	OffsetRegionPidNamespace = 80
+	OffsetRegionPid          = 88
+	OffsetRegionUID          = 92
+	OffsetRegionStartTicks   = 96
+	OffsetRegionPidfdInode   = 104
+	OffsetRegionInstance     = 112
+	OffsetRegionAcknowledged = 128
+	OffsetRegionSleeping     = 136
+	OffsetRegionWakeMode     = 140
+	OffsetRegionWakeSignal   = 144
+	OffsetRegionFlags        = 148
+	OffsetRegionJoined       = 152
+	OffsetRegionReasons      = 192
+	OffsetRegionDoor         = 200
+	OffsetRegionCounters     = 256
+)
 
 // SizeSlabHeader is the size of a SlabHeader in bytes.
 const SizeSlabHeader = 4096
@@ -353,6 +428,42 @@ type SlabHeader struct {
 	Ready        atomic.Uint64 // 256: 1 when every other field is valid (creator, release, last)
 	_            [3832]byte
 }
+
+// Offsets in a SlabHeader: who takes the address of a field touches its struct, who adds an offset does not.
+const (
+	OffsetSlabHeaderMagic        = 0
+	OffsetSlabHeaderReadVersion  = 8
+	OffsetSlabHeaderWriteVersion = 12
+	OffsetSlabHeaderEndian       = 16
+	OffsetSlabHeaderCompatible   = 24
+	OffsetSlabHeaderIncompatible = 32
+	OffsetSlabHeaderFingerprint  = 40
+	OffsetSlabHeaderFileSize     = 48
+	OffsetSlabHeaderSegmentID    = 56
+	OffsetSlabHeaderDomainUUID   = 64
+	OffsetSlabHeaderHashSeed     = 80
+	OffsetSlabHeaderShards       = 88
+	OffsetSlabHeaderCellSize     = 92
+	OffsetSlabHeaderCells        = 96
+	OffsetSlabHeaderBuckets      = 100
+	OffsetSlabHeaderOverflow     = 104
+	OffsetSlabHeaderMaxKey       = 108
+	OffsetSlabHeaderMaxValue     = 112
+	OffsetSlabHeaderReserve      = 116
+	OffsetSlabHeaderOrder        = 120
+	OffsetSlabHeaderFull         = 124
+	OffsetSlabHeaderCapacity     = 128
+	OffsetSlabHeaderShardOffset  = 136
+	OffsetSlabHeaderShardStride  = 144
+	OffsetSlabHeaderIndexOffset  = 152
+	OffsetSlabHeaderCellOffset   = 160
+	OffsetSlabHeaderGhostOffset  = 168
+	OffsetSlabHeaderGhosts       = 176
+	OffsetSlabHeaderStampMillis  = 180
+	OffsetSlabHeaderCreated      = 184
+	OffsetSlabHeaderChecksum     = 192
+	OffsetSlabHeaderReady        = 256
+)
 
 // SlabHeaderChecksummed is how many bytes of a SlabHeader its checksum covers: those before it.
 const SlabHeaderChecksummed = 192
@@ -400,6 +511,42 @@ type Shard struct {
 	_             [200]byte
 }
 
+// Offsets in a Shard: who takes the address of a field touches its struct, who adds an offset does not.
+const (
+	OffsetShardLock          = 0
+	OffsetShardFutex         = 8
+	OffsetShardEpoch         = 64
+	OffsetShardTurn          = 72
+	OffsetShardSequence      = 128
+	OffsetShardLive          = 136
+	OffsetShardUsed          = 140
+	OffsetShardFreeHead      = 144
+	OffsetShardBump          = 148
+	OffsetShardOverflowHead  = 152
+	OffsetShardOverflowBump  = 156
+	OffsetShardFront         = 160
+	OffsetShardBack          = 164
+	OffsetShardTurnLeft      = 168
+	OffsetShardSmallFront    = 172
+	OffsetShardSmallBack     = 176
+	OffsetShardSmallCount    = 180
+	OffsetShardBytes         = 192
+	OffsetShardSets          = 200
+	OffsetShardDeletes       = 208
+	OffsetShardEvictedFull   = 216
+	OffsetShardEvictedCutoff = 224
+	OffsetShardRebuilds      = 232
+	OffsetShardSteals        = 240
+	OffsetShardDropped       = 248
+	OffsetShardEvictedTag    = 256
+	OffsetShardCleared       = 264
+	OffsetShardAgeSum        = 272
+	OffsetShardAgeLast       = 280
+	OffsetShardMovedIn       = 288
+	OffsetShardMovedOut      = 296
+	OffsetShardExpired       = 304
+)
+
 // SizeBucket is the size of a Bucket in bytes.
 const SizeBucket = 64
 
@@ -408,6 +555,12 @@ type Bucket struct {
 	Slots [7]atomic.Uint64 // 0: tag << 32 | cell; 0 is empty (lock holder, seq-cst store)
 	Link  atomic.Uint64    // 56: number of the next overflow bucket; 0 ends the chain (lock holder, seq-cst store)
 }
+
+// Offsets in a Bucket: who takes the address of a field touches its struct, who adds an offset does not.
+const (
+	OffsetBucketSlots = 0
+	OffsetBucketLink  = 56
+)
 
 // SizeCellHeader is the size of a CellHeader in bytes.
 const SizeCellHeader = 48
@@ -425,6 +578,19 @@ type CellHeader struct {
 	UserTag     atomic.Uint32 // 44: the application's tag; 0 is none (lock holder, while odd)
 }
 
+// Offsets in a CellHeader: who takes the address of a field touches its struct, who adds an offset does not.
+const (
+	OffsetCellHeaderVersion     = 0
+	OffsetCellHeaderRecency     = 8
+	OffsetCellHeaderPrev        = 16
+	OffsetCellHeaderNext        = 20
+	OffsetCellHeaderExpiry      = 24
+	OffsetCellHeaderValueLength = 32
+	OffsetCellHeaderKeyFlags    = 36
+	OffsetCellHeaderChain       = 40
+	OffsetCellHeaderUserTag     = 44
+)
+
 // SizeTailHeader is the size of a TailHeader in bytes.
 const SizeTailHeader = 24
 
@@ -435,3 +601,10 @@ type TailHeader struct {
 	Chain   atomic.Uint32 // 16: next tail (lock holder, while odd)
 	_       [4]byte
 }
+
+// Offsets in a TailHeader: who takes the address of a field touches its struct, who adds an offset does not.
+const (
+	OffsetTailHeaderVersion = 0
+	OffsetTailHeaderHole    = 8
+	OffsetTailHeaderChain   = 16
+)

@@ -175,6 +175,11 @@ func goSource(s Spec) string {
 			fmt.Fprintf(&b, "\t_ [%d]byte\n", st.Size-end)
 		}
 		b.WriteString("}\n\n")
+		fmt.Fprintf(&b, "// Offsets in a %s: who takes the address of a field touches its struct, who adds an offset does not.\nconst (\n", st.Name)
+		for _, f := range st.Fields {
+			fmt.Fprintf(&b, "\tOffset%s%s = %d\n", st.Name, f.Name, f.Offset)
+		}
+		b.WriteString(")\n\n")
 		for _, f := range st.Fields {
 			if f.Name == "Checksum" {
 				fmt.Fprintf(&b, "// %sChecksummed is how many bytes of a %[1]s its checksum covers: those before it.\nconst %[1]sChecksummed = %[2]d\n\n", st.Name, f.Offset)
