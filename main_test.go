@@ -78,6 +78,9 @@ func obey(c **flagstone.Cache, dir, order string, arg []string) (answer string, 
 			return "", err
 		}
 		return strconv.Itoa((*c).Table().Self()), nil
+	case "lead":
+		go (*c).Lead(context.Background())
+		return "ok", nil
 	case "set":
 		return "ok", (*c).Set(ctx, []byte(arg[0]), []byte(arg[1]), 0)
 	case "get":

@@ -124,10 +124,10 @@ func fillTo(t *testing.T, c *flagstone.Cache, n *int, part float64) {
 func TestSteward_Killed_AnotherTakesOver(t *testing.T) {
 	dir := t.TempDir()
 	watcher := open(t, bystander(options(dir)))
-	got[*flagstone.Slab](t)(watcher.Grow(limited(t), "cold", flagstone.Shape{}))
 	byRegion := map[int]*child{}
-	for range 3 { // all idle: it is the second slab that makes them watch
+	for range 3 { // all idle, but there to be the steward
 		c := opened(t, dir)
+		c.expect("ok", "lead")
 		byRegion[c.region] = c
 	}
 	for range 2 {
@@ -608,4 +608,36 @@ func TestSteward_Options_Refused(t *testing.T) {
 		_, err := flagstone.Open(limited(t), name, o)
 		mustFail(t, err, flagstone.ErrOptions)
 	}
+}
+
+// Open offers a steward by default, which has no duties of its own: it makes way for one
+// that has some, and takes over again when that one is gone.
+func TestSteward_OneWithDuties_GoesBeforeOneWithout(t *testing.T) {
+	o := options(t.TempDir())
+	plain := open(t, o)
+	stop := make(chan struct{})
+	defer close(stop)
+	use := func(c *flagstone.Cache) {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _, _ = c.Get(nil, []byte("key"))
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	go use(plain)
+	leads := func(c *flagstone.Cache) func() bool {
+		return func() bool { h, ok := plain.Table().Steward(); return ok && h.Region == c.Table().Self() }
+	}
+	eventually(t, "the first one leads", leads(plain))
+	o.Steward.EvictIdle = time.Hour
+	minded := open(t, o)
+	used := make(chan struct{})
+	go func() { defer close(used); use(minded) }()
+	eventually(t, "the one with duties leads", leads(minded))
+	must(t, minded.Close())
+	eventually(t, "the first one leads again", leads(plain))
 }

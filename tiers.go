@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -114,9 +113,6 @@ func (c *Cache) grow(ctx context.Context, name string, shape Shape, below uint64
 		}
 		if err := checkSlabName(name); err != nil {
 			return err
-		}
-		if slices.ContainsFunc(entries, func(e table.Entry) bool { return e.Name == name }) {
-			return fmt.Errorf("%w: %q", ErrSlabExists, name)
 		}
 		if len(entries) >= layout.MaxTiers || last.Tier == math.MaxUint32 {
 			return fmt.Errorf("%w: there are %d tiers, the last numbered %d", ErrOptions, len(entries), last.Tier)
