@@ -31,6 +31,9 @@ var (
 	// operation tries again.
 	ErrUnattached = errors.New("slab cannot be attached")
 
+	// ErrNoSlab says that there is no independent slab of that name, or one that is being
+	// retired.
+	ErrNoSlab = errors.New("no such slab")
 	// ErrSlabExists says that there is a slab of that name.
 	ErrSlabExists = errors.New("slab exists")
 	// ErrDescriptor says that a text is not a slab's descriptor, and names the field.
@@ -94,7 +97,8 @@ var (
 	// ErrReadOnly says that the cache was opened ReadOnly.
 	ErrReadOnly = slab.ErrReadOnly
 	// ErrUnsupported says that on this system only Private caches can be opened:
-	// sharing needs Linux. It wraps errors.ErrUnsupported.
+	// sharing needs Linux; or that a Private one cannot do it, as there is nobody to share
+	// with. It wraps errors.ErrUnsupported.
 	ErrUnsupported = table.ErrUnsupported
 	// ErrOptions says that no cache can be made from the name and the options.
 	ErrOptions = slab.ErrOptions

@@ -149,7 +149,7 @@ func (c *Cache) pair(r *slab.Pair) Pair {
 // it leaves the namespaces' ids; what moves to another tier meanwhile stays. ErrRetired
 // says that the slab is gone.
 func (s *Slab) Evict(ctx context.Context, olderThan time.Duration, limit int) ([]uint64, error) {
-	return s.cache.evictHashes(ctx, limit, func(v *view, limit int) ([]uint64, error) {
+	hashes, err := s.cache.evictHashes(ctx, limit, func(v *view, limit int) ([]uint64, error) {
 		pairs, err := s.evictFrom(ctx, v, olderThan, limit, false)
 		hashes := make([]uint64, len(pairs))
 		for i := range pairs {
@@ -157,14 +157,16 @@ func (s *Slab) Evict(ctx context.Context, olderThan time.Duration, limit int) ([
 		}
 		return hashes, err
 	})
+	return hashes, s.failed("evict from", err)
 }
 
 // EvictPairs is Evict, returning the records, for InsertBatch into another slab. Until
 // then they are in neither, and are lost if this process dies: Move has no such moment.
 func (s *Slab) EvictPairs(ctx context.Context, olderThan time.Duration, limit int) ([]Pair, error) {
-	return s.cache.evictPairs(ctx, limit, func(v *view, limit int) ([]slab.Pair, error) {
+	pairs, err := s.cache.evictPairs(ctx, limit, func(v *view, limit int) ([]slab.Pair, error) {
 		return s.evictFrom(ctx, v, olderThan, limit, true)
 	})
+	return pairs, s.failed("evict from", err)
 }
 
 func (s *Slab) evictFrom(ctx context.Context, v *view, olderThan time.Duration, limit int, values bool) ([]slab.Pair, error) {

@@ -36,7 +36,7 @@ func ExampleCache_OpenSlab() {
 	value, _, err := archive.Get(nil, []byte("2024"))
 	fmt.Printf("%s %v\n", value, err)
 	_, err = cache.OpenSlab(ctx, "attic")
-	fmt.Println(errors.Is(err, flagstone.ErrNotFound))
+	fmt.Println(errors.Is(err, flagstone.ErrNoSlab))
 	// Output:
 	// report <nil>
 	// true
@@ -192,7 +192,7 @@ func ExampleSlab_Retire() {
 	_, _, err = other.Get(nil, []byte("key"))
 	fmt.Println(errors.Is(err, flagstone.ErrRetired))
 	_, err = cache.OpenSlab(ctx, "archive")
-	fmt.Println(errors.Is(err, flagstone.ErrNotFound))
+	fmt.Println(errors.Is(err, flagstone.ErrNoSlab))
 	// Output:
 	// true
 	// true

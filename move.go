@@ -30,6 +30,9 @@ import (
 // was in one before it was cleared goes for good. After an error, or if this process
 // dies, up to 64 records may be in both.
 func (c *Cache) Move(ctx context.Context, from, to *Slab, olderThan time.Duration, limit int) (moved int, err error) {
+	if from == nil || to == nil {
+		return 0, fmt.Errorf("move: %w: no slab", ErrOptions)
+	}
 	switch {
 	case from.cache.handle != c.handle || to.cache.handle != c.handle:
 		err = fmt.Errorf("%w: the slabs are not both of this handle", ErrOptions)

@@ -110,7 +110,7 @@ func checkSlabName(name string) error {
 }
 
 // OpenSlab opens an independent slab that some process has made. All that a handle
-// opens of one slab share what is mapped; each is to be closed. It returns ErrNotFound
+// opens of one slab share what is mapped; each is to be closed. It returns ErrNoSlab
 // if there is none of that name, or one that is being retired, and what keeps this process
 // from mapping it: table.ErrTooManyMapped, the error of a system call, a *slab.FormatError.
 // It waits for nobody.
@@ -121,7 +121,7 @@ func (c *Cache) OpenSlab(ctx context.Context, name string) (*Slab, error) {
 	}
 	e, ok := c.independent(name)
 	if err == nil && !ok {
-		err = fmt.Errorf("%w: no independent slab is called so", ErrNotFound)
+		err = fmt.Errorf("%w: no independent one is called so", ErrNoSlab)
 	}
 	var s *Slab
 	if err == nil {
@@ -253,7 +253,7 @@ const finishing = 100 * time.Millisecond
 // ErrTooLarge, and the slab takes records again. On other errors, ErrBusy when ctx ends,
 // and if this process dies, it stays draining: it is read, takes no records, and anybody,
 // a steward too, may go on or open it again. Moved is what this call has moved, errors or
-// not. The first slab cannot be drained (ErrOptions); ErrRetired says that it is gone,
+// not. The first slab stays (ErrOptions): Destroy removes the cache, Retire an independent slab. ErrRetired says that it is gone,
 // ErrState that somebody has opened it again meanwhile. It locks a shard for at most 64
 // records at a time; about a Set for each.
 func (s *Slab) Drain(ctx context.Context) (moved int, err error) {
@@ -261,7 +261,7 @@ func (s *Slab) Drain(ctx context.Context) (moved int, err error) {
 	case s.cache.control == nil:
 		err = s.cache.alone()
 	case s.entry.Tier == 0:
-		err = fmt.Errorf("%w: it is tier 0", ErrOptions)
+		err = fmt.Errorf("%w: it is tier 0, and the first slab stays: Destroy removes a cache, Retire an independent slab", ErrOptions)
 	default:
 		moved, err = s.cache.drain(ctx, s.entry, 0)
 	}

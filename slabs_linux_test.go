@@ -130,7 +130,7 @@ func TestCreateSlab_BadInput_TypedErrors(t *testing.T) {
 	_, err := c.CreateSlab(limited(t), "odd", flagstone.Shape{CellSize: 100})
 	mustFail(t, err, flagstone.ErrOptions)
 	_, err = c.OpenSlab(limited(t), "none")
-	mustFail(t, err, flagstone.ErrNotFound)
+	mustFail(t, err, flagstone.ErrNoSlab)
 	tiers, err := c.Tiers()
 	must(t, err)
 	mustFail(t, tiers[0].Retire(limited(t)), flagstone.ErrOptions)
@@ -138,6 +138,11 @@ func TestCreateSlab_BadInput_TypedErrors(t *testing.T) {
 	p := open(t, flagstone.Options{Private: true})
 	_, err = p.CreateSlab(limited(t), "own", shapeOfSlab)
 	mustFail(t, err, flagstone.ErrUnsupported)
+	if !errors.Is(err, errors.ErrUnsupported) || strings.Contains(err.Error(), "Linux") {
+		t.Error(err)
+	}
+	_, err = p.Move(limited(t), nil, nil, 0, 1)
+	mustFail(t, err, flagstone.ErrOptions)
 	tiers, err = p.Tiers()
 	must(t, err)
 	_, err = tiers[0].Lock(limited(t))
@@ -205,8 +210,11 @@ func TestRetire_UnderLoad_RetiredNeverAMiss(t *testing.T) {
 		mustFail(t, s.Retire(limited(t)), flagstone.ErrRetired)
 		_, err = s.EvictPairs(limited(t), 0, 1)
 		mustFail(t, err, flagstone.ErrRetired)
+		if !strings.HasPrefix(err.Error(), `evict from slab "own": `) {
+			t.Error(err)
+		}
 		_, err = b.OpenSlab(limited(t), "own")
-		mustFail(t, err, flagstone.ErrNotFound)
+		mustFail(t, err, flagstone.ErrNoSlab)
 		_, err = s.Lock(limited(t))
 		mustFail(t, err, flagstone.ErrRetired)
 	}
@@ -239,7 +247,7 @@ func TestRetire_DiedInside_TheNextFinishesIt(t *testing.T) {
 	mustFail(t, err, flagstone.ErrRetired)
 	mustFail(t, other.Set(limited(t), []byte("k"), nil, 0), flagstone.ErrRetired)
 	_, err = b.OpenSlab(limited(t), "own")
-	mustFail(t, err, flagstone.ErrNotFound)
+	mustFail(t, err, flagstone.ErrNoSlab)
 	next := create(t, b, "own", shapeOfSlab)
 	wantValue(t, next, "k", "")
 	_, _, err = s.Get(nil, []byte("k"))

@@ -145,8 +145,14 @@ func (c *Cache) alone() error {
 	if c.domain.ReadOnly {
 		return ErrReadOnly
 	}
-	return fmt.Errorf("a Private cache: %w", ErrUnsupported)
+	return errPrivate{}
 }
+
+// errPrivate is ErrUnsupported, whatever the system.
+type errPrivate struct{}
+
+func (errPrivate) Error() string { return "a Private cache has no directory and no peers" }
+func (errPrivate) Unwrap() error { return ErrUnsupported }
 
 // drain empties a tier below the first and retires it. What no other tier has room for
 // goes if it was last used before giveUp, domain time in milliseconds; if younger ones

@@ -3,6 +3,7 @@ package flagstone_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/flagstone-shm/flagstone"
 	"github.com/flagstone-shm/flagstone/table"
@@ -11,7 +12,7 @@ import (
 func TestTierStats_TwoSlabs_EachItsOwn(t *testing.T) {
 	o := options(t.TempDir())
 	o.Entries, o.MaxValue, o.NoPromotion = 1000, 100, true
-	cache := open(t, o)
+	before, cache := time.Now(), open(t, o)
 	cold, err := cache.Grow(limited(t), "cold", flagstone.Shape{Entries: 3000})
 	must(t, err)
 	const n = 3000
@@ -33,6 +34,9 @@ func TestTierStats_TwoSlabs_EachItsOwn(t *testing.T) {
 	}
 	if top.HitsOwn != top.Records || below.HitsOwn != below.Records || top.HitsTotal != top.HitsOwn || below.HitsTotal != below.HitsOwn {
 		t.Errorf("%d, %d of %d, %d", top.HitsOwn, below.HitsOwn, top.HitsTotal, below.HitsTotal)
+	}
+	if top.Oldest < 0 || top.Oldest > time.Since(before)+time.Minute || below.Oldest > time.Since(before)+time.Minute {
+		t.Errorf("oldest unused for %v, %v", top.Oldest, below.Oldest)
 	}
 	if top.FileSize != top.Geometry.FileSize() || below.Geometry.Capacity != 3000 {
 		t.Errorf("%+v", below.Geometry)

@@ -52,7 +52,8 @@ type Event struct {
 const watchInterval = 200 * time.Millisecond
 
 // Watch delivers what happens in the domain, first what is there already as
-// Joined, Published and StewardChanged. It compares looks, so what came and went
+// Joined, Published and StewardChanged. A segment that is Retired was Published and
+// Draining before, if only at the same look. It compares looks, so what came and went
 // between two of them may be missed, and deaths, a steward's too, are found within
 // 0.2 s. The channel is closed when ctx ends, at Close, after Destroyed and on
 // ErrFault. The receiver may be as slow as it likes; any number of watchers may run.
@@ -139,6 +140,19 @@ func (v view) changes(later view) (events []Event) {
 	now := time.Now()
 	region := func(kind EventKind, r Region) { events = append(events, Event{Kind: kind, Time: now, Region: &r}) }
 	entry := func(kind EventKind, e Entry) { events = append(events, Event{Kind: kind, Time: now, Entry: &e}) }
+	// stages tells all that an entry has gone through since it was in state old: there is
+	// no other way to RETIRED.
+	stages := func(old State, e Entry) {
+		if old < StateActive && e.State >= StateActive {
+			entry(Published, e)
+		}
+		if old < StateDraining && e.State >= StateDraining {
+			entry(Draining, e)
+		}
+		if old < StateRetired && e.State == StateRetired {
+			entry(Retired, e)
+		}
+	}
 	for holder, old := range v.regions {
 		if _, ok := later.regions[holder]; !ok && old.Alive {
 			region(Left, old)
@@ -159,24 +173,20 @@ func (v view) changes(later view) (events []Event) {
 	}
 	for key, old := range v.entries {
 		if _, ok := later.entries[key]; !ok && old.State != StateRetired {
+			state := old.State
 			old.State = StateRetired
-			entry(Retired, old)
+			stages(state, old)
 		}
 	}
 	for key, e := range later.entries {
-		old := v.entries[key]
-		if !old.State.Published() && e.State.Published() {
-			entry(Published, e)
+		old, seen := v.entries[key]
+		if first := v.entries == nil; first && e.State == StateRetired {
+			continue // it was before
 		}
-		if old.State < StateDraining && e.State == StateDraining {
-			entry(Draining, e)
-		}
-		if old.State == StateDraining && e.State == StateOpen {
+		if seen && old.State == StateDraining && e.State == StateOpen {
 			entry(Reopened, e)
 		}
-		if old.State.Published() && e.State == StateRetired {
-			entry(Retired, e)
-		}
+		stages(old.State, e)
 	}
 	if later.led != v.led || later.steward != v.steward {
 		changed := Event{Kind: StewardChanged, Time: now}

@@ -69,7 +69,7 @@ hashes are printed or, with --values, the records. Removing none is no failure.`
 	flags.Uint32Var(&tag, "tag", 0, "the records with this tag")
 	flags.IntVar(&limit, "max", math.MaxInt, "most records to remove")
 	flags.BoolVar(&values, "values", false, "print keys and values")
-	flags.Lookup("max").DefValue = "" // all
+	flags.Lookup("max").DefValue = "0" // all
 	cmd.MarkFlagsOneRequired("older-than", "tag")
 	cmd.MarkFlagsMutuallyExclusive("older-than", "tag")
 	cmd.MarkFlagsMutuallyExclusive("values", "tag")

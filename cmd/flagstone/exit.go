@@ -81,7 +81,9 @@ func (a *app) judge(err error) (code int, advice string) {
 		return exitError, fmt.Sprintf("remove it with `flagstone destroy %s`, then make it again", a.name)
 	case is(flagstone.ErrNoRegion):
 		return exitError, "close a handle, `flagstone stat` shows whose they are; or destroy the cache and create it with more --regions"
-	case is(errNoSlab):
+	case is(errIndependent):
+		return exitError, fmt.Sprintf("it is an independent slab, no tier of %s: programs move its records with Cache.Move and remove it with Slab.Retire", a.name)
+	case is(flagstone.ErrNoSlab):
 		return exitError, fmt.Sprintf("`flagstone stat %s` shows the slabs", a.name)
 	case is(table.ErrNoEntry):
 		return exitError, fmt.Sprintf("the directory is full: `flagstone drain %s SLAB` removes one, `flagstone stat %[1]s` shows them", a.name)

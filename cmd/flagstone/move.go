@@ -21,6 +21,8 @@ type movedJSON struct {
 	Moved  int      `json:"moved"`  // records
 	Stayed bool     `json:"stayed"` // some had no room, or the target's limits are smaller
 	Millis float64  `json:"ms"`
+
+	precision time.Duration // of the cache
 }
 
 func (a *app) moveCommand() *cobra.Command {
@@ -66,7 +68,7 @@ limits; then the exit code is 1. Moving none is no failure.`,
 	flags.DurationVar(&olderThan, "older-than", 0, "time without use, as 90s or 24h (default: whatever was not used this moment)")
 	flags.IntVar(&limit, "limit", math.MaxInt, "most records to move (default: all)")
 	for _, name := range []string{"older-than", "limit"} {
-		flags.Lookup(name).DefValue = "" // the text says it
+		flags.Lookup(name).DefValue = "0" // the text says it
 	}
 	addProgress(cmd, &asked)
 	return cmd
@@ -78,7 +80,7 @@ func move(ctx context.Context, c *flagstone.Cache, from, to *flagstone.Slab, old
 	if err != nil {
 		return out, err
 	}
-	out = movedJSON{Name: c.Table().Name(), From: newSlab(from), To: newSlab(to)}
+	out = movedJSON{Name: c.Table().Name(), From: newSlab(from), To: newSlab(to), precision: duration(uint64(before.Geometry.StampMillis) + 1)}
 	started := time.Now()
 	during(p, func() {
 		out.Moved, err = c.Move(ctx, from, to, olderThan, limit)
@@ -99,6 +101,9 @@ func (a *app) showMoved(out movedJSON, why error) error {
 	err := a.show(out, func(w io.Writer) {
 		took := (time.Duration(out.Millis*1e3) * time.Microsecond).Round(10 * time.Microsecond)
 		fmt.Fprintf(w, "%d records moved from %s to %s in %v\n", out.Moved, plain(out.From.Name), plain(out.To.Name), took)
+		if out.Moved == 0 && !out.Stayed {
+			fmt.Fprintf(w, "what was used at most %v earlier than --older-than may stay: the precision of the cache and 30ms\n", out.precision+30*time.Millisecond)
+		}
 	})
 	if err == nil && out.Stayed {
 		err = negative(fmt.Sprintf("%v; those stay in %s: `flagstone stat %s` shows how full the slabs are", why, plain(out.From.Name), out.Name))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,10 +9,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/table"
 )
 
-// errNoSlab says that the command line names no slab, or more than one.
-var errNoSlab = errors.New("no such slab")
+// errIndependent says that the command line names a slab that is no tier of the cache.
+var errIndependent = fmt.Errorf("%w among the tiers", flagstone.ErrNoSlab)
 
 // findSlab returns the slab that text names: by name, tier number or segment id. A
 // slab's name comes before the number of another.
@@ -40,10 +40,25 @@ func findSlab(c *flagstone.Cache, text string) (*flagstone.Slab, error) {
 			return found[0], nil
 		}
 		if len(found) > 1 {
-			return nil, fmt.Errorf("%w: %q is the name of %d; take the segment id: %s", errNoSlab, text, len(found), strings.Join(known, "; "))
+			return nil, fmt.Errorf("%w: %q is the name of %d; take the segment id: %s", flagstone.ErrNoSlab, text, len(found), strings.Join(known, "; "))
 		}
 	}
-	return nil, fmt.Errorf("%w: %q; there are %s", errNoSlab, text, strings.Join(known, "; "))
+	err = flagstone.ErrNoSlab
+	if independent(c, text) {
+		err = errIndependent
+	}
+	return nil, fmt.Errorf("%w: %q; there are %s", err, text, strings.Join(known, "; "))
+}
+
+// independent reports whether text names a slab that is a cache of its own, or a tier of
+// one.
+func independent(c *flagstone.Cache, text string) bool {
+	for _, e := range c.Table().Entries() {
+		if e.Kind == table.KindSlab && e.State.Published() && (e.Name == text || isID(text, e.SegmentID)) {
+			return true // else it were among the tiers
+		}
+	}
+	return false
 }
 
 // isID reports whether text is that segment id, as stat or a file's name has it.

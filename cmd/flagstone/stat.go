@@ -102,6 +102,8 @@ be repaired, its slabs in the order in which they are searched, who has it open 
 did what, who is the steward, what the directory lists, which shards are locked and
 who holds mutexes. A column of a shard has one lock for all slabs.
 
+UNUSED is how long the records that made room had not been used, on average and of
+late; OLDEST UNUSED FOR is how long that is now of those in the slab that go next.
 The hit rate of a slab is that of the lookups that came as far as it. Hits are
 counted by the number of the tier: earlier slabs of that number are included, and
 from tier 7 on all are counted together.

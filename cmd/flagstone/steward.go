@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/table"
 )
 
 // stewardJSON is a line of steward: what it did, or met.
@@ -21,6 +22,8 @@ type stewardJSON struct {
 	Shard *int      `json:"shard,omitempty"` // of stolen, rebuilt and corrupt
 	How   string    `json:"how,omitempty"`   // it heard of it
 	Error string    `json:"error,omitempty"`
+
+	Steward *holderJSON `json:"steward,omitempty"` // of waiting: who it is
 }
 
 func (a *app) stewardCommand() *cobra.Command {
@@ -29,7 +32,8 @@ func (a *app) stewardCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "steward NAME", Short: "Be the cache's steward, in the foreground, until interrupted", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNames,
 		Long: `Offers this process as the cache's steward until it is interrupted. At most one
-process is the steward; while another is, this one waits for that to resign or die.
+process is the steward; while another is, this one says so once (waiting), and waits
+for that one to resign or die.
 
 A steward removes what has expired, a little at a time, finishes what a dead one
 began, and moves records down before the upper slabs are full. With --keep-for it
@@ -55,7 +59,7 @@ unattached, stolen, rebuilt, corrupt. "flagstone watch" shows the processes too.
 	flags.DurationVar(&o.Steward.EvictIdle, "evict-idle", 0, "evict what was not used for so long; 0 evicts nothing")
 	flags.DurationVar(&o.Steward.EvictEvery, "evict-every", 0, "how often (default: a tenth of --evict-idle, at least 1s)")
 	for _, name := range []string{"budget", "tier-size", "evict-every"} {
-		flags.Lookup(name).DefValue = "" // the text says it
+		flags.Lookup(name).DefValue = "0" // the text says it
 	}
 	return cmd
 }
@@ -64,15 +68,19 @@ unattached, stolen, rebuilt, corrupt. "flagstone watch" shows the processes too.
 func (a *app) steward(ctx context.Context, name string, o flagstone.Options) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var printing sync.Mutex // guards the output: events may come from several goroutines
-	o.OnEvent = func(e flagstone.Event) {
+	var printing sync.Mutex // guards the output, events may come from several goroutines, and led
+	led := false
+	say := func(out stewardJSON) {
 		printing.Lock()
 		defer printing.Unlock()
-		out := newStewardLine(e)
+		if led = led || out.Event == flagstone.EventSteward.String(); led && out.Event == waiting {
+			return // no more
+		}
 		if err := a.line(out, out.text()); err != nil {
 			cancel(fmt.Errorf("print: %w", err)) // nobody reads
 		}
 	}
+	o.OnEvent = func(e flagstone.Event) { say(newStewardLine(e)) }
 	// A short handle may have left the limit of --timeout; this one stays.
 	opening, opened := a.within(ctx)
 	defer opened()
@@ -81,11 +89,41 @@ func (a *app) steward(ctx context.Context, name string, o flagstone.Options) err
 	if err != nil {
 		return err
 	}
+	looked := make(chan struct{})
+	looking, found := context.WithCancel(ctx)
+	go func() {
+		defer close(looked)
+		if other := otherSteward(looking, cache.Table()); other != nil {
+			say(stewardJSON{Time: time.Now(), Event: waiting, Steward: other})
+		}
+	}()
 	err = cache.Lead(ctx)
+	found()
+	<-looked
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
 	return closing(cache, err)
+}
+
+// waiting is the event of a line that says who is the steward instead.
+const waiting = "waiting"
+
+// otherSteward waits for the first steward there is, and returns who it is if it is
+// another handle.
+func otherSteward(ctx context.Context, t *table.Table) *holderJSON {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the watch
+	for e := range t.Watch(ctx) {
+		switch {
+		case e.Steward == nil:
+		case e.Steward.Region == t.Self():
+			return nil
+		default:
+			return newHolder(*e.Steward, t.Regions())
+		}
+	}
+	return nil
 }
 
 func newStewardLine(e flagstone.Event) stewardJSON {
@@ -107,6 +145,9 @@ func newStewardLine(e flagstone.Event) stewardJSON {
 }
 
 func (s stewardJSON) text() string {
+	if s.Steward != nil {
+		return fmt.Sprintf("%s %s: region %d (pid %s) is the steward", s.Time.Local().Format("15:04:05.000"), s.Event, s.Steward.Region, holder(s.Steward.Pid))
+	}
 	text := fmt.Sprintf("%s %-13s", s.Time.Local().Format("15:04:05.000"), s.Event)
 	if s.Slab != nil {
 		text += fmt.Sprintf(" slab %s, tier %d, %v", plain(s.Slab.Name), s.Slab.Tier, s.Slab.Segment)
@@ -119,6 +160,9 @@ func (s stewardJSON) text() string {
 	}
 	if s.Shard != nil {
 		text += fmt.Sprintf(" shard %d", *s.Shard)
+	}
+	if s.How != "" {
+		text += ", heard by " + s.How
 	}
 	if s.Error != "" {
 		text += ": " + s.Error

@@ -3,15 +3,18 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/flagstone-shm/flagstone"
 )
 
 func TestMove_OldOnes_InTheOtherSlab(t *testing.T) {
 	b := newBench(t)
 	crowded(b, "c", 10)
-	b.run("move", "c", "primary", "tier1", "--older-than", "1h").exits(0).says("0 records moved")
+	b.run("move", "c", "primary", "tier1", "--older-than", "1h").exits(0).says("0 records moved", "earlier than --older-than may stay", "1.03s")
 	// What was used a moment ago stays: again until all are older.
 	moveAll := func(from, to string, records int) {
 		t.Helper()
@@ -66,6 +69,9 @@ func TestSteward_KilledThenAnother_LeadsAndEnds(t *testing.T) {
 	}
 	first.awaitSteward("steward")
 	second := b.start("steward", "c", "--json", "--keep-for", "1h")
+	if e := second.awaitSteward("waiting"); e.Steward == nil || int(e.Steward.Pid) != first.cmd.Process.Pid {
+		t.Errorf("%+v", e)
+	}
 	if err := first.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +110,26 @@ func (g *background) awaitSteward(kind string) (e stewardJSON) {
 			}
 		case <-timeout:
 			g.Fatalf("no %q", kind)
+		}
+	}
+}
+
+func TestSteward_Lines_SayHowAndWho(t *testing.T) {
+	for want, s := range map[string]stewardJSON{
+		"heard by futex": newStewardLine(flagstone.Event{Kind: flagstone.EventSlabAdded, Slab: "cold", SlabID: 7, Tier: 1, How: flagstone.ByFutex}),
+		"waiting: region 3 (pid 42) is the steward": {Event: waiting, Steward: &holderJSON{Region: 3, Pid: 42}},
+	} {
+		if text := s.text(); !strings.HasSuffix(text, want) {
+			t.Errorf("%q, want %q", text, want)
+		}
+	}
+}
+
+func TestHelp_Defaults_NoneEmpty(t *testing.T) {
+	b := newBench(t)
+	for _, command := range []string{"move", "steward", "grow", "drain", "evict", "create"} {
+		if o := b.run(command, "--help").exits(0); strings.Contains(o.out, "(default )") {
+			t.Errorf("%s:\n%s", command, o.out)
 		}
 	}
 }

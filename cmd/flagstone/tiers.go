@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/flagstone-shm/flagstone"
 	"github.com/flagstone-shm/flagstone/table"
@@ -35,6 +36,7 @@ type tierJSON struct {
 	Evicted   uint64  `json:"evicted"`     // records, to make room
 	AgeMean   uint64  `json:"age_mean_ms"` // of those, without use
 	AgeLast   uint64  `json:"age_last_ms"`
+	Oldest    int64   `json:"oldest_ms"` // without use, of the records in it that go next; 0: not known
 	MappedBy  []int   `json:"mapped_by"` // regions
 	NotMapped []int   `json:"not_mapped_by"`
 }
@@ -54,6 +56,7 @@ func newTiers(c *flagstone.Cache, st flagstone.Stats) (out []tierJSON, err error
 			Records: t.Records, Cells: t.Cells, AllCells: t.TotalCells, Bytes: t.Bytes,
 			Hits: t.HitsTotal, HitShare: ratio(t.HitsTotal, st.Total.Hits), HitRatio: ratio(t.HitsTotal, below),
 			MovedIn: t.MovedIn, MovedOut: t.MovedOut, Expired: t.Expired, Evicted: t.EvictedFull, AgeMean: t.AgeMean, AgeLast: t.AgeLast,
+			Oldest: millis(t.Oldest),
 		}
 		below -= min(below, t.HitsTotal)
 		j.MappedBy, j.NotMapped = mappers(st, t.ID)
@@ -77,9 +80,12 @@ func mappers(st flagstone.Stats, segment uint64) (mapped, not []int) {
 }
 
 func (s statJSON) printTiers(w io.Writer) {
-	fmt.Fprintf(w, "\nTIER\tSLAB\tSTATE\tSEGMENT\tSIZE\tCELL\tRECORDS\tCELLS USED\tHITS\tHIT RATE\tIN\tOUT\tEXPIRED\tEVICTED\tUNUSED, MEAN\tOF LATE\tMAPPED BY\n")
+	fmt.Fprintf(w, "\nTIER\tSLAB\tSTATE\tSEGMENT\tSIZE\tCELL\tRECORDS\tCELLS USED\tHITS\tHIT RATE\tIN\tOUT\tEXPIRED\tEVICTED\tUNUSED, MEAN\tOF LATE\tOLDEST UNUSED FOR\tMAPPED BY\n")
 	for _, t := range s.Tiers {
-		mean, last := "-", "-"
+		mean, last, oldest := "-", "-", "-"
+		if t.Oldest > 0 {
+			oldest = (time.Duration(t.Oldest) * time.Millisecond).String()
+		}
 		if t.Evicted > 0 {
 			mean, last = duration(t.AgeMean).String(), duration(t.AgeLast).String()
 		}
@@ -87,9 +93,9 @@ func (s statJSON) printTiers(w io.Writer) {
 		if len(t.NotMapped) > 0 {
 			mapped += fmt.Sprintf(", not by region %s", numbers(t.NotMapped))
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\t%.1f%%\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", t.Tier, plain(t.Name), t.State, t.Segment,
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%d\t%.1f%%\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", t.Tier, plain(t.Name), t.State, t.Segment,
 			bytesText(t.FileSize), t.CellSize, t.Records, percent(t.Cells, t.AllCells), t.Hits, 100*t.HitRatio,
-			t.MovedIn, t.MovedOut, t.Expired, t.Evicted, mean, last, mapped)
+			t.MovedIn, t.MovedOut, t.Expired, t.Evicted, mean, last, oldest, mapped)
 	}
 }
 

@@ -53,14 +53,19 @@ func TestGrow_Shape_AsAskedElseAsTheFirst(t *testing.T) {
 }
 
 func TestDrain_RoomElsewhere_AllMovedAndFileGone(t *testing.T) {
-	b := newBench(t)
+	b, began := newBench(t), time.Now()
 	below := crowded(b, "c", 40)
 	st := b.stat("c")
 	if len(st.Tiers) != 2 || st.Tiers[0].Records+st.Tiers[1].Records != 40 || st.Tiers[1].Records == 0 ||
 		st.Tiers[1].MovedIn == 0 || st.Tiers[0].MovedOut != st.Tiers[1].MovedIn || st.Content.Records != 40 {
 		t.Fatalf("%+v", st.Tiers)
 	}
-	b.run("stat", "c").exits(0).says("TIER", "tier1", "no steward", "40 in 40 of")
+	b.run("stat", "c").exits(0).says("TIER", "tier1", "no steward", "40 in 40 of", "OLDEST UNUSED FOR")
+	for _, tier := range st.Tiers {
+		if tier.Oldest <= 0 || tier.Oldest > time.Since(began).Milliseconds()+2000 { // precision
+			t.Errorf("oldest unused for %d ms", tier.Oldest)
+		}
+	}
 	b.run("check", "c").exits(0)
 	if n := strings.Count(b.run("keys", "c").exits(0).out, "key"); n != 40 {
 		t.Errorf("%d keys listed", n)
@@ -100,6 +105,20 @@ func TestDrain_NoSuchSlab_SaysWhichThereAre(t *testing.T) {
 	b.run("drain", "c", "1").exits(exitError).warns("no such slab")
 	b.run("drain", "c", "primary").exits(exitUsage).warns("tier 0")
 	b.run("drain", "c").exits(exitUsage)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c, err := flagstone.Open(ctx, "c", modest(flagstone.Options{Dir: b.dir, MustExist: true, Wake: noWake}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateSlab(ctx, "own", flagstone.Shape{Entries: 10}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.run("drain", "c", "own").exits(exitError).warns("no such slab", "independent slab", "Slab.Retire")
+	b.run("move", "c", "primary", "own").exits(exitError).warns("independent slab", "Cache.Move")
 	b.run("drain", "nope", "1").exits(exitError)
 	// A name comes before a number.
 	b.run("grow", "c", "2").exits(0)
@@ -211,6 +230,7 @@ func TestWatch_SlabsAndSteward_Told(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	b.run("drain", "c", "cold").exits(0)
+	watcher.await("draining") // however fast it was
 	if e := watcher.await("retired"); e.Entry == nil || e.Entry.Name != "cold" {
 		t.Errorf("%+v", e)
 	}
