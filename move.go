@@ -26,9 +26,10 @@ import (
 // caches it is copied, with a new token, in place of what is under its key there, and
 // then removed where it was, so that who looks there first and then in the target does
 // not miss it. If it was set or deleted there meanwhile, the copy is taken back, unless
-// that was replaced too. A record of a namespace goes to the namespace of that name; what
-// was in one before it was cleared goes for good. After an error, or if this process
-// dies, up to 64 records may be in both.
+// that was replaced too, or has itself replaced something: the target keeps a value then.
+// A record of a namespace goes to the namespace of that name; what was in one before it
+// was cleared goes for good, also if it is cleared while it is moved. After an error, or
+// if this process dies, up to 64 records may be in both.
 func (c *Cache) Move(ctx context.Context, from, to *Slab, olderThan time.Duration, limit int) (moved int, err error) {
 	if from == nil || to == nil {
 		return 0, fmt.Errorf("move: %w: no slab", ErrOptions)
@@ -88,7 +89,7 @@ func (s *Slab) moveOver(ctx context.Context, to *Slab, cutoff uint64, limit int)
 type carrier struct {
 	from   *Cache
 	to     *Slab
-	names  map[uint64][]byte // of the namespaces of from, by id
+	names  map[uint64][]byte // of the namespaces of from, by id; nil of those cleared
 	stayed refusals
 }
 
@@ -123,26 +124,35 @@ func (c *carrier) carry(ctx context.Context, pairs []slab.Pair) (moved int, err 
 	if err != nil {
 		return 0, err
 	}
-	// 2. Remove where they were.
+	// 2. Remove where they were. What has been cleared by now is not to be in the target.
+	keeps := map[uint64]bool{0: true}
+	for _, l := range loads {
+		if _, known := keeps[l.pair.Scope]; !known {
+			if _, keeps[l.pair.Scope], err = c.namespace(ctx, l.pair.Scope); err != nil {
+				return 0, err
+			}
+		}
+	}
 	var olds []slab.Withdrawal
-	var stored []slab.Insertion
+	var stored []int
 	for i := range copies {
 		c.stayed.add(copies[i].Err)
 		if copies[i].Settled {
-			stored = append(stored, copies[i])
-			olds = append(olds, slab.Withdrawal{Version: loads[i].pair.Version})
-			olds[len(olds)-1].Key = c.from.keyOf(loads[i].pair.Name)
+			stored = append(stored, i)
+			olds = append(olds, slab.Withdrawal{Key: c.from.keyOf(loads[i].pair.Name), Version: loads[i].pair.Version})
 		}
 	}
 	err = c.from.withdraw(ctx, olds)
-	// 3. Take back what has changed there since: it stays where it was.
+	// 3. Take back what has changed there since: it stays where it was. In the place of
+	// another record it stays, or the target would have lost that one for nothing.
 	var back []slab.Withdrawal
-	for i := range olds {
+	for n, i := range stored {
+		cleared := !keeps[loads[i].pair.Scope]
 		switch {
-		case olds[i].Removed:
+		case cleared, olds[n].Settled && !olds[n].Removed && !copies[i].Replaced:
+			back = append(back, slab.Withdrawal{Key: copies[i].Key, Version: copies[i].Item.Version})
+		case olds[n].Removed:
 			moved++
-		case olds[i].Settled:
-			back = append(back, slab.Withdrawal{Key: stored[i].Key, Version: stored[i].Item.Version})
 		}
 	}
 	return moved, errors.Join(err, c.to.cache.withdraw(ctx, back))
@@ -152,58 +162,72 @@ func (c *carrier) carry(ctx context.Context, pairs []slab.Pair) (moved int, err 
 // one that has been cleared is removed.
 func (c *carrier) scoped(ctx context.Context, pairs []slab.Pair) (loads []load, err error) {
 	var cleared []slab.Withdrawal
-	ids := map[uint64]uint64{} // anew for each batch: the target's may be cleared meanwhile
+	type target struct {
+		id   uint64
+		keep bool
+		err  error // ErrFull: there is no room for the id
+	}
+	targets := map[uint64]target{0: {keep: true}} // anew for each batch: either may be cleared meanwhile
 	for _, p := range pairs {
-		there := p.Name
-		if p.Scope != 0 {
-			name, ok, err := c.namespace(ctx, p.Scope)
-			if err != nil {
-				return nil, err
+		to, known := targets[p.Scope]
+		if !known {
+			var name []byte
+			name, to.keep, to.err = c.namespace(ctx, p.Scope)
+			if to.keep && to.err == nil {
+				to.id, to.err = c.to.cache.idOf(ctx, name, true)
 			}
-			if !ok {
-				cleared = append(cleared, slab.Withdrawal{Key: c.from.keyOf(p.Name), Version: p.Version})
-				continue
-			}
-			if ids[p.Scope] == 0 {
-				ids[p.Scope], err = c.to.cache.idOf(ctx, name)
-			}
-			if c.stayed.add(err); errors.Is(err, ErrFull) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			there.Scope = ids[p.Scope]
+			targets[p.Scope] = to
 		}
-		loads = append(loads, load{p, there})
+		switch c.stayed.add(to.err); {
+		case errors.Is(to.err, ErrFull):
+		case to.err != nil:
+			return nil, to.err
+		case !to.keep:
+			cleared = append(cleared, slab.Withdrawal{Key: c.from.keyOf(p.Name), Version: p.Version})
+		default:
+			there := p.Name
+			there.Scope = to.id
+			loads = append(loads, load{p, there})
+		}
 	}
 	return loads, c.from.withdraw(ctx, cleared)
 }
 
 // namespace returns the name of the source's namespace with that id, which the caller
-// has just seen in a record: if there is none, there never will be.
+// has just seen in a record: if there is none, there never will be. Names are known
+// from one look at all of the source; that the id is still that name's is asked anew.
 func (c *carrier) namespace(ctx context.Context, id uint64) (name []byte, ok bool, err error) {
-	if name, known := c.names[id]; known {
-		return name, name != nil, nil
+	name, known := c.names[id]
+	if !known {
+		err = c.from.update(ctx, func(v *view) (err error) {
+			c.names, err = v.slab.Namespaces(ctx)
+			return err
+		})
+		if err != nil {
+			return nil, false, err
+		}
+		name = c.names[id]
 	}
-	err = c.from.update(ctx, func(v *view) (err error) {
-		c.names, err = v.slab.Namespaces(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, false, err
+	if name != nil {
+		now, err := c.from.idOf(ctx, name, false)
+		if err != nil {
+			return nil, false, err
+		}
+		if now != id { // cleared
+			name = nil
+		}
 	}
-	name = c.names[id]
-	c.names[id] = name // none, too
+	c.names[id] = name
 	return name, name != nil, nil
 }
 
-// idOf returns the id of the namespace of that name, which gets one if it has none.
-func (c *Cache) idOf(ctx context.Context, name []byte) (id uint64, err error) {
+// idOf returns the id of the namespace of that name, 0 if it has none. With create it
+// gets one.
+func (c *Cache) idOf(ctx context.Context, name []byte, create bool) (id uint64, err error) {
 	n := c.Namespace(string(name))
 	err = c.update(ctx, func(v *view) error {
-		b, _, err := n.prefix(ctx, v, nil, true)
-		if err == nil {
+		b, ok, err := n.prefix(ctx, v, nil, create)
+		if ok && err == nil {
 			id = binary.LittleEndian.Uint64(b)
 		}
 		return err

@@ -85,19 +85,18 @@ func (s *steward) batch(t tier, cutoff uint64, want func(slab.Fill) int) (batch 
 		if n <= 0 || size > mostBatch {
 			continue
 		}
-		err := s.quietly(s.stop, func(v *view) error {
-			some, err := v.slab.Offer(s.stop, t.slab, shard, cutoff, n)
-			if err == nil {
-				batch = append(batch, some...)
-			}
+		var some []slab.Offered
+		err := s.quietly(s.stop, func(v *view) (err error) {
+			some, err = v.slab.Offer(s.stop, t.slab, shard, cutoff, n)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		for i := range batch[max(0, len(batch)-n):] {
-			size += len(batch[i].Value)
+		for i := range some {
+			size += len(some[i].Value)
 		}
+		batch = append(batch, some...)
 	}
 	return batch, nil
 }
@@ -144,7 +143,8 @@ func (s *steward) pouringDone() {
 	switch err := s.poured.err; {
 	case err == nil:
 		s.pourBackoff = 0
-	case s.stop.Err() == nil && !errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrClosed), errors.Is(err, slab.ErrNotInStack): // the slab went meanwhile: no sink refused
+	case s.stop.Err() == nil:
 		s.pourBackoff = min(max(2*s.pourBackoff, time.Second), time.Minute)
 		s.mayPour = time.Now().Add(s.pourBackoff)
 		s.tell(Event{Kind: EventSinkRefused, SlabID: s.poured.segment, Err: err})

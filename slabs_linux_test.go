@@ -706,15 +706,16 @@ func TestMove_SetMeanwhile_NewestStaysAndNoCopy(t *testing.T) {
 }
 
 // What changes in the source between the copy and its removal stays as it is there, and
-// the copy goes; unless that is replaced too.
+// the copy goes; unless that is replaced too, or took the place of what the target had.
 func TestMove_ChangedAfterTheCopy_TakenBack(t *testing.T) {
 	for name, meanwhile := range map[string]struct {
-		do           func(c *flagstone.Cache) error
-		left, copied string
+		do                     func(c *flagstone.Cache) error
+		left, replaces, copied string
 	}{
-		"set":     {func(c *flagstone.Cache) error { return c.Set(ctx, []byte("k"), []byte("new"), 0) }, "new", ""},
-		"delete":  {func(c *flagstone.Cache) error { _, err := c.Delete(ctx, []byte("k")); return err }, "", ""},
-		"nothing": {func(*flagstone.Cache) error { return nil }, "", "old"},
+		"set":                     {func(c *flagstone.Cache) error { return c.Set(ctx, []byte("k"), []byte("new"), 0) }, "new", "", ""},
+		"set, the target had one": {func(c *flagstone.Cache) error { return c.Set(ctx, []byte("k"), []byte("new"), 0) }, "new", "theirs", "old"},
+		"delete":                  {func(c *flagstone.Cache) error { _, err := c.Delete(ctx, []byte("k")); return err }, "", "", ""},
+		"nothing":                 {func(*flagstone.Cache) error { return nil }, "", "theirs", "old"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := &testClock{}
@@ -724,6 +725,9 @@ func TestMove_ChangedAfterTheCopy_TakenBack(t *testing.T) {
 			c, other := open(t, o), open(t, o)
 			own := create(t, c, "own", shapeOfSlab)
 			must(t, c.Set(limited(t), []byte("k"), []byte("old"), 0))
+			if meanwhile.replaces != "" {
+				must(t, own.Set(limited(t), []byte("k"), []byte(meanwhile.replaces), 0))
+			}
 			age(c, clock)
 			theirs := openSlab(t, other, "own")
 			_, err := theirs.LockWriters(limited(t))
@@ -743,6 +747,57 @@ func TestMove_ChangedAfterTheCopy_TakenBack(t *testing.T) {
 			must(t, <-done)
 			wantValue(t, c, "k", meanwhile.left)
 			wantValue(t, own, "k", meanwhile.copied)
+		})
+	}
+}
+
+// What was in a namespace before it was cleared does not come to light in the target,
+// whenever it is cleared: before a batch, or between its copy and the removal.
+func TestMove_NamespaceClearedMeanwhile_NothingOfItInTheTarget(t *testing.T) {
+	for _, known := range []bool{false, true} { // whether the target's namespace has an id
+		t.Run(fmt.Sprint("id ", known), func(t *testing.T) {
+			clock := &testClock{}
+			clock.pass(1_000_000_000)
+			o := options(t.TempDir())
+			o.Clock = clock
+			c, other := open(t, o), open(t, o)
+			own := create(t, c, "own", shapeOfSlab)
+			from, to := c.Namespace("n"), own.Cache().Namespace("n")
+			const n = 200 // several batches
+			for i := range n {
+				must(t, from.Set(limited(t), fmt.Append(nil, i), []byte("cleared"), 0))
+			}
+			must(t, c.Namespace("").Set(limited(t), []byte("k"), []byte("v"), 0))
+			if known {
+				must(t, to.Set(limited(t), []byte("theirs"), []byte("v"), 0))
+				must(t, own.Cache().Namespace("").Set(limited(t), []byte("theirs"), []byte("v"), 0))
+			}
+			age(c, clock)
+			theirs := openSlab(t, other, "own")
+			_, err := theirs.LockWriters(limited(t))
+			must(t, err)
+			done := make(chan error, 1)
+			go func() {
+				_, err := c.Move(limited(t), first0(c), own, 0, math.MaxInt)
+				done <- err
+			}()
+			eventually(t, "the mover waits for the target", func() bool {
+				st, err := own.Cache().Stats()
+				must(t, err)
+				return st.Own.LockWaits > 0
+			})
+			must(t, from.Clear(limited(t)))
+			must(t, from.Set(limited(t), []byte("0"), []byte("new"), 0))
+			must(t, theirs.Unlock(true))
+			must(t, <-done)
+			for i := range n {
+				wantValue(t, to, fmt.Sprint(i), "")
+			}
+			wantValue(t, from, "0", "new")
+			wantValue(t, own.Cache().Namespace(""), "k", "v")
+			if known {
+				wantValue(t, to, "theirs", "v")
+			}
 		})
 	}
 }

@@ -2,6 +2,7 @@ package slab
 
 import (
 	"context"
+	"errors"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -12,12 +13,15 @@ import (
 type Sweep struct {
 	tier, column int
 	cell         uint32 // the last one that was looked at
+	missed       bool   // some column was busy, and passed over
 }
 
 // Expire removes what has expired and may not be served as stale any more, of the next
 // cells of the sweep, and returns how many it removed. Done says that it has come to the
 // end, and stands at the beginning again. It looks without a lock, some 60 ns a cell that
-// was ever used, and locks a column for at most 64 removals, waiting until ctx ends.
+// was ever used, and locks a column for at most 64 removals, waiting until ctx ends
+// (ErrBusy). After an error the next call looks at the same cells again; only past a busy
+// column it goes on, as its holder may be stopped, and comes back to it before Done.
 func (st *Stack) Expire(ctx context.Context, at *Sweep, cells int) (removed int, done bool, err error) {
 	return st.sweep(ctx, at, cells, (*shard).overdue, func(col *column, c candidate) (bool, error) {
 		r, err := col.again(c, sieve{byTag: true}) // a use in between is none of an expired record
@@ -64,13 +68,16 @@ func (st *Stack) sweep(ctx context.Context, at *Sweep, cells int, passes func(*s
 ) (removed int, done bool, err error) {
 	for cells > 0 {
 		if at.tier >= len(st.tiers) {
+			done = !at.missed
 			*at = Sweep{}
-			return removed, true, nil
+			return removed, done, nil
 		}
+		began := *at
 		col := &st.columns[min(at.column, len(st.columns)-1)]
 		var found []candidate
 		looked, err := st.gather(col, at, cells, passes, &found)
 		if err != nil {
+			*at = began
 			return removed, false, err
 		}
 		cells -= max(looked, 1) // an empty shard costs something too
@@ -90,7 +97,12 @@ func (st *Stack) sweep(ctx context.Context, at *Sweep, cells int, passes func(*s
 				}
 				return nil
 			})
-			if err != nil {
+			switch {
+			case errors.Is(err, ErrBusy):
+				at.missed = true
+				return removed, false, err
+			case err != nil:
+				*at = began
 				return removed, false, err
 			}
 		}

@@ -20,9 +20,10 @@ type Insertion struct {
 	Replace bool   // what is there; otherwise that is newer
 	AllStay bool   // no other record is to go for good to make room
 
-	Settled bool  // nothing is to be done any more
-	Stored  bool  // it was stored
-	Err     error // not settled: ErrFull or ErrTooLarge
+	Settled  bool  // nothing is to be done any more
+	Stored   bool  // it was stored
+	Replaced bool  // and took the place of a value that was there
+	Err      error // not settled: ErrFull or ErrTooLarge
 }
 
 // Insert stores the records that are not settled in one tier of the stack, each with
@@ -73,10 +74,11 @@ func (col *column) insert(tier int, r *Insertion) error {
 			return err
 		}
 	}
+	r.Replaced = r.Replaced || f.record.current() != Absent // in a second try the first one's may be gone
 	it := r.Item
 	r.Item.Version, err = col.writeTo(tier, &r.Key, &it, r.LastUse, f.record, r.AllStay)
 	if errors.Is(err, ErrFull) {
-		r.Err, r.Stored = err, false
+		r.Err, r.Stored, r.Replaced = err, false, false
 		return nil
 	}
 	r.Settled = err == nil

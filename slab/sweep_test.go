@@ -1,11 +1,16 @@
 package slab
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
 // sweepStack is a stack of two tiers.
@@ -86,6 +91,69 @@ func TestSweep_AnyRecordsAndSteps_ExactlyTheDeadGo(t *testing.T) {
 }
 
 const clockSlack = 30
+
+// A sweep that an error interrupts leaves nothing out.
+func TestSweep_StaleOrBusy_NothingIsSkipped(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		t.Run(fmt.Sprint("busy ", busy), func(t *testing.T) {
+			w := newWorld()
+			shape := Options{Entries: 400, Shards: 4}
+			var changes atomic.Uint64
+			segments := stackSegments(t, shape, shape)
+			st := openStack(t, w.member(0), StackOptions{Changes: &changes}, segments...)
+			other := openStack(t, w.member(1), StackOptions{}, segments...)
+			const n = 200
+			for i := range uint64(n) {
+				must(t, st.Set(bg, key16(i), nil, w.wall.Load()+1000))
+			}
+			w.wall.Add(5000)
+			want := ErrStale
+			if busy {
+				want = ErrBusy
+				_, err := other.shards[1].mutex.Lock(bg)
+				must(t, err)
+			} else {
+				changes.Add(1)
+			}
+			var at Sweep
+			removed := 0
+			sweep := func() (done bool, err error) {
+				ctx, cancel := contextFor(20 * time.Millisecond)
+				defer cancel()
+				if !busy {
+					ctx = bg
+				}
+				some, done, err := st.Expire(ctx, &at, 10_000)
+				removed += some
+				return done, err
+			}
+			if _, err := sweep(); !errors.Is(err, want) {
+				t.Fatal(err)
+			}
+			if busy { // the others are not held up
+				for range 3 {
+					if done, _ := sweep(); done {
+						t.Fatal("done, and a column was passed over")
+					}
+				}
+				if left := st.shards[1].head.Live.Load(); removed != n-int(left) || left == 0 {
+					t.Fatalf("%d removed of %d, %d behind the lock", removed, n, left)
+				}
+				must(t, other.shards[1].unlock(true))
+			} else {
+				changes.Store(0)
+			}
+			for done := false; !done; {
+				var err error
+				done, err = sweep()
+				must(t, err)
+			}
+			if removed != n {
+				t.Fatalf("%d removed of %d", removed, n)
+			}
+		})
+	}
+}
 
 // What was offered goes unless something happened to it, and oldest first.
 func TestOffer_AnythingMeanwhile_OnlyTheUntouchedAreWithdrawn(t *testing.T) {
@@ -208,10 +276,49 @@ func TestDemote_AnyFill_RoomAboveAndNothingLost(t *testing.T) {
 		for i := range st.columns {
 			col := &st.columns[i]
 			down := col.tiers[1]
-			if room := down.usable() - uint64(down.head.Used.Load()); col.tiers[0].tight() && room >= 5 {
+			if room := down.usable() - uint64(down.head.Used.Load()); col.tiers[0].tight() && room >= uint64(down.slab.geo.Reserve) {
 				rt.Fatalf("shard %d is tight, with %d cells free below", i, room)
 			}
 		}
 		soundStack(t, st)
 	})
+}
+
+// Who may move nothing down leaves the order as it is, however often it looks.
+func TestDemote_TierBelowFull_UsesStayCounted(t *testing.T) {
+	w := newWorld()
+	shape := Options{Entries: 1000, Shards: 4, MaxValue: 100, Order: S3FIFO}
+	st := newStack(t, w, StackOptions{}, shape, shape)
+	const n = 6000
+	for i := range uint64(n) {
+		w.now.Add(1)
+		must(t, st.Set(bg, key16(i), []byte("v"), 0))
+	}
+	for range 4 {
+		for i := range uint64(n) {
+			_, _, err := st.Get(nil, key16(i))
+			must(t, err)
+		}
+	}
+	uses := func() (n uint64) {
+		for i := range st.shards {
+			sh := &st.shards[i]
+			for c := uint32(1); c <= sh.head.Bump.Load(); c++ {
+				if isLive(sh.cell(c).Version.Load()) {
+					n += sh.cell(c).Recency.Load() & layout.RecencyCountMask
+				}
+			}
+		}
+		return n
+	}
+	before, from := uses(), 0
+	for range 50 {
+		if moved, err := st.Demote(bg, st.tiers[0].Slab, &from, 2048); moved != 0 || err != nil {
+			t.Fatal(moved, err)
+		}
+	}
+	if after := uses(); before == 0 || after != before {
+		t.Fatalf("%d uses, %d before", after, before)
+	}
+	soundStack(t, st)
 }

@@ -7,9 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/lock"
 )
 
 func spec(name string) Spec {
@@ -410,6 +413,47 @@ func TestMutex_HolderKilled_StolenInconsistent(t *testing.T) {
 		t.Fatalf("repaired: %v, %v, %v", ok, consistent, err)
 	}
 	must(t, m.Unlock(true))
+}
+
+// What a segment of the same entry left half done is no matter of the next one.
+func TestReserve_MutexLeftHalfDone_FreshSegmentIsConsistent(t *testing.T) {
+	o := options(t.TempDir())
+	table, peer := openTable(t, o), openTable(t, o)
+	for _, c := range []struct {
+		name  string
+		leave func(m *Mutex, word *atomic.Uint64)
+		want  bool
+	}{
+		{"left so", func(m *Mutex, _ *atomic.Uint64) {
+			_, err := m.Lock(limited(t))
+			must(t, err)
+			must(t, m.Unlock(false))
+		}, true},
+		{"by one who died", func(_ *Mutex, word *atomic.Uint64) { word.Store(lock.Token(7, 9)) }, true},
+		{"by one who lives", func(m *Mutex, _ *atomic.Uint64) {
+			_, err := m.Lock(limited(t))
+			must(t, err)
+		}, false},
+	} {
+		theirs, err := peer.Mutex(0)
+		must(t, err)
+		c.leave(theirs, &shm.At[layout.Mutex](table.win, table.header.mutex(0)).Word)
+		r, err := table.Reserve(spec("fresh"))
+		must(t, err)
+		if r.Entry().Index != 0 {
+			t.Fatal(r.Entry())
+		}
+		m, err := table.Mutex(0)
+		must(t, err)
+		ok, consistent, err := m.TryLock()
+		if must(t, err); ok != c.want || consistent != c.want {
+			t.Errorf("%s: taken %v, consistent %v, want %v", c.name, ok, consistent, c.want)
+		}
+		if ok {
+			must(t, m.Unlock(true))
+		}
+		must(t, r.Abort())
+	}
 }
 
 func TestMutex_PastMaximum_ErrTooManyHeld(t *testing.T) {

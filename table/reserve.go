@@ -97,6 +97,7 @@ func (t *Table) fill(e *layout.Entry, i int, generation uint32, s Spec) Entry {
 	e.Kind.Store(s.Kind)
 	e.Tier.Store(s.Tier)
 	e.MutexID.Store(uint32(i))
+	t.freshen(i)
 	e.Flags.Store(0)
 	e.Size.Store(s.Size)
 	e.Creator.Store(t.token)
@@ -117,6 +118,19 @@ func (t *Table) fill(e *layout.Entry, i int, generation uint32, s Spec) Entry {
 		Index: i, Generation: generation, State: StateCreating, Kind: s.Kind, Tier: s.Tier, Stack: s.Stack, SegmentID: id,
 		MutexID: uint32(i), Size: s.Size, Name: s.Name, Params: s.Params,
 		Creator: Holder{t.self, t.generation}, Created: fromMillis(now),
+	}
+}
+
+// freshen leaves the mutex of an entry that is CREATING, and ours, in order: what a segment
+// before this one left half done, or one of its holders that died, is none of the new
+// one's. Who lives and holds it still keeps it, and its Unlock says how it leaves it.
+func (t *Table) freshen(i int) {
+	m, err := t.Mutex(uint32(i))
+	if err != nil {
+		return
+	}
+	if ok, _ := m.lock.TryLock(); ok || m.lock.TrySteal() {
+		_ = m.lock.Unlock(true) // lost: the next owner is told what it has to know
 	}
 }
 
