@@ -100,7 +100,7 @@ func (st *Stack) before(cutoff uint64) sieve {
 type candidate struct {
 	stamp, version uint64
 	shard, cell    uint32
-	tier           int
+	tier           uint8
 	inner          bool // a claim, or a namespace's id
 }
 
@@ -173,6 +173,9 @@ func (st *Stack) sift(ctx context.Context, v sieve, limit int, do func(*column, 
 		for len(old) > 0 {
 			n := oneShard(len(old), func(i int) uint32 { return old[i].shard })
 			col, part := &st.columns[old[0].shard], old[:n]
+			if err := st.glimpse(func() { col.ask(part) }); err != nil {
+				return count, err
+			}
 			err := st.update(ctx, col, func() error {
 				for len(part) > 0 { // a second try, after a rebuild, goes on with the one that failed
 					did, err := do(col, part[0])
@@ -196,6 +199,33 @@ func (st *Stack) sift(ctx context.Context, v sieve, limit int, do func(*column, 
 		return count, fmt.Errorf("%w: records keep moving", ErrBusy)
 	}
 	return count, nil
+}
+
+// ask asks for the memory that removing or moving the candidates takes, of all of them
+// before any is waited for. It holds no lock: what it reads may change, and was asked for
+// in vain then.
+func (col *column) ask(part []candidate) {
+	for _, c := range part {
+		sh := col.tiers[c.tier]
+		sh.cells.Prefetch(sh.cellOffset(c.cell))
+		sh.cells.Prefetch(sh.cellOffset(c.cell) + layout.LineSize)
+	}
+	var room [128]byte
+	for _, c := range part {
+		sh := col.tiers[c.tier]
+		h := sh.cell(c.cell)
+		for _, neighbour := range [...]uint32{h.Prev.Load() &^ layout.QueueSmall, h.Next.Load()} {
+			if sh.isCell(neighbour) {
+				sh.cells.Prefetch(sh.cellOffset(neighbour))
+			}
+		}
+		if keyLen, _, flags, ok := sh.lengths(h); ok && keyLen <= min(sh.payload, uint64(len(room))) {
+			hash := sh.slab.rehash(sh.cells.Append(room[:0], sh.cellOffset(c.cell)+headSize, keyLen), flags)
+			for _, t := range col.tiers {
+				t.finder.PrefetchBucket(hash)
+			}
+		}
+	}
 }
 
 // byShard sorts candidates by shard, and within that by their last use.
@@ -227,7 +257,7 @@ func (st *Stack) evictBucket(ctx context.Context, hash uint64, v sieve, limit in
 			err = errors.Join(err, sh.slots(hash, func(p place) bool {
 				if n := uint32(p.word()); sh.isCell(n) {
 					if c, ok := sh.candidate(n, v); ok && !c.inner {
-						c.tier = tier
+						c.tier = uint8(tier)
 						old = append(old, c)
 					}
 				}
@@ -277,7 +307,7 @@ func (st *Stack) oldest(v sieve, limit int) (old []candidate, err error) {
 				if !ok {
 					continue
 				}
-				c.tier = tier
+				c.tier = uint8(tier)
 				old = append(old, c)
 				if !c.inner {
 					counted++
@@ -349,8 +379,9 @@ type named struct {
 }
 
 // again finds a candidate's record under the lock; none if it was used, changed or
-// removed meanwhile, by tag only if it was changed or removed.
-func (col *column) again(want candidate, v sieve) (r named, err error) {
+// removed meanwhile, by tag only if it was changed or removed. Its name stands in room,
+// if that is large enough.
+func (col *column) again(want candidate, v sieve, room []byte) (r named, err error) {
 	sh := col.tiers[want.tier]
 	c := sh.cell(want.cell)
 	if c.Version.Load() != want.version || !v.byTag && sh.lastUse(c) != want.stamp {
@@ -360,7 +391,7 @@ func (col *column) again(want candidate, v sieve) (r named, err error) {
 	if !ok {
 		return r, sh.brokenf("lengths of cell %d", want.cell)
 	}
-	k, ok := sh.appendBytes(nil, want.cell, want.version, 0, keyLen)
+	k, ok := sh.appendBytes(room, want.cell, want.version, 0, keyLen)
 	if !ok {
 		return r, sh.brokenf("chain of cell %d", want.cell)
 	}
@@ -378,7 +409,7 @@ func (col *column) again(want candidate, v sieve) (r named, err error) {
 // by tag, used or not. The pair is noted before the first store: should the shard
 // need a rebuild in between, the record is gone then.
 func (col *column) evictOne(want candidate, v sieve, values bool, out *[]Pair) error {
-	r, err := col.again(want, v)
+	r, err := col.again(want, v, nil)
 	if r.cell == 0 || err != nil {
 		return err
 	}

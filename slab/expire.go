@@ -24,7 +24,7 @@ type Sweep struct {
 // column it goes on, as its holder may be stopped, and comes back to it before Done.
 func (st *Stack) Expire(ctx context.Context, at *Sweep, cells int) (removed int, done bool, err error) {
 	return st.sweep(ctx, at, cells, (*shard).overdue, func(col *column, c candidate) (bool, error) {
-		r, err := col.again(c, sieve{byTag: true}) // a use in between is none of an expired record
+		r, err := col.again(c, sieve{byTag: true}, nil) // a use in between is none of an expired record
 		if r.cell == 0 || err != nil || !r.sh.dead(r.header()) {
 			return false, err
 		}
@@ -119,7 +119,7 @@ func (st *Stack) gather(col *column, at *Sweep, cells int, passes func(*shard, u
 		for ; looked < cells && at.cell < top; looked++ {
 			at.cell++
 			if c, ok := passes(sh, at.cell); ok {
-				c.tier, c.shard = tier, number
+				c.tier, c.shard = uint8(tier), number
 				*found = append(*found, c)
 			}
 		}

@@ -177,8 +177,9 @@ func (st *Stack) Move(ctx context.Context, from, to *Slab, cutoff uint64, limit 
 	v := st.before(cutoff)
 	v.only = from
 	var stayed error
+	var room [128]byte
 	moved, err = st.sift(ctx, v, limit, func(col *column, c candidate) (bool, error) {
-		r, err := col.again(c, v)
+		r, err := col.again(c, v, room[:0])
 		if r.cell == 0 || err != nil {
 			return false, err
 		}

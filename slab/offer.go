@@ -32,7 +32,7 @@ func (st *Stack) Offer(ctx context.Context, s *Slab, shard int, cutoff uint64, l
 	err = st.glimpse(func() {
 		for n := uint32(1); n <= min(sh.head.Bump.Load(), sh.count); n++ {
 			if c, ok := sh.candidate(n, v); ok && !c.inner && !sh.expired(sh.cell(n).Expiry.Load()) {
-				c.tier = tier
+				c.tier = uint8(tier)
 				old = append(old, c)
 			}
 		}
@@ -45,7 +45,7 @@ func (st *Stack) Offer(ctx context.Context, s *Slab, shard int, cutoff uint64, l
 		old = old[len(part):]
 		err = st.update(ctx, col, func() error {
 			for ; len(part) > 0 && size < mostOffered; part = part[1:] {
-				r, err := col.again(part[0], v)
+				r, err := col.again(part[0], v, nil)
 				if err != nil {
 					return err
 				}
@@ -85,8 +85,8 @@ func (st *Stack) Deliver(ctx context.Context, s *Slab, offered []Offered) (remov
 		err := st.update(ctx, col, func() error {
 			for ; len(part) > 0; part = part[1:] {
 				c := part[0].at
-				c.tier = tier
-				r, err := col.again(c, v)
+				c.tier = uint8(tier)
+				r, err := col.again(c, v, nil)
 				if err != nil {
 					return err
 				}
