@@ -469,3 +469,12 @@ func TestReserve_Stack_OwnUnlessNamed(t *testing.T) {
 		t.Fatalf("%+v", e)
 	}
 }
+
+func TestReserve_TierAndStackDisagree_ErrOptions(t *testing.T) {
+	tab := openTable(t, Options{Dir: t.TempDir(), Name: "t"})
+	for _, s := range []Spec{{Kind: KindSlab, Tier: 0, Stack: 7, Size: 4096}, {Kind: KindSlab, Tier: 1, Size: 4096}} {
+		if _, err := tab.Reserve(s); !errors.Is(err, ErrOptions) {
+			t.Errorf("tier %d, stack %d: %v", s.Tier, s.Stack, err)
+		}
+	}
+}
