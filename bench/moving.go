@@ -57,12 +57,12 @@ func (m moving) run(ctx context.Context, s *session, st *stage) (err error) {
 	return err
 }
 
-// openTwo makes a stage like st whose cache has a second tier, with room for twice
-// what is moved at a time.
+// openTwo makes a stage like st whose cache has a second tier, with ample room
+// for what is moved at a time.
 func openTwo(ctx context.Context, st *stage) (*stage, *stacked, error) {
 	two := newStage(st.options, st.Domain+"-two")
 	progress("fill", subject, "of two tiers with", st.Shape)
-	c, err := openStacked(ctx, two.options, 2, 2*st.Shape.Entries/evictedShare)
+	c, err := openStacked(ctx, two.options, 2, 4*st.Shape.Entries/evictedShare+1000)
 	if err != nil {
 		return nil, nil, err
 	}
