@@ -71,7 +71,7 @@ func (x searching) run(ctx context.Context, s *session, st *stage) (err error) {
 			if n == 1 && i > 0 { // there is nothing to choose
 				break
 			}
-			o := flagstone.Options{Dir: st.Dir, MustExist: true, Precision: st.Precision, ReadTiers: n, Search: how.search, NoPromotion: true}
+			o := flagstone.Options{Dir: st.Dir, MustExist: true, Precision: st.Precision, ReadTiers: n, Search: how.search, NoPromotion: true, Steward: flagstone.StewardOptions{Off: true}}
 			c, err := flagstone.Open(ctx, all.domain, o)
 			if err != nil {
 				return err

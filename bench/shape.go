@@ -43,6 +43,7 @@ func (s shape) slab() (flagstone.Options, error) {
 	cell := (head + keySize + s.Value + cellStep - 1) / cellStep * cellStep
 	cell = max(cell, int(small.CellSize))
 	return flagstone.Options{
+		Steward: flagstone.StewardOptions{Off: true}, // nothing moves but what a contestant moves
 		Entries: uint64(s.Entries), CellSize: cell, MaxKey: keySize, MaxValue: cell - head - keySize,
 	}, nil
 }
