@@ -32,9 +32,7 @@ type Sink interface {
 // SinkItem is a record that is offered to a Sink.
 type SinkItem struct {
 	Pair
-	TTL      time.Duration // left of its time to live, at least a millisecond; or NoExpiry
-	StaleFor time.Duration
-	Tag      uint32
+	TTL time.Duration // left of its time to live, at least a millisecond; or NoExpiry
 }
 
 // mostItems bounds a batch.
@@ -109,10 +107,7 @@ func (s *steward) take(batch []slab.Offered) error {
 	items := make([]SinkItem, len(batch))
 	for i := range batch {
 		r := &batch[i]
-		items[i] = SinkItem{
-			Pair: s.cache.pair(&r.Pair), TTL: s.cache.ttl(r.Expiry),
-			StaleFor: time.Duration(r.Stale) * time.Second, Tag: r.Tag,
-		}
+		items[i] = SinkItem{Pair: s.cache.pair(&r.Pair), TTL: s.cache.ttl(r.Expiry)}
 	}
 	if err := s.Sink.Take(s.stop, items); err != nil {
 		return fmt.Errorf("sink: %w", err)

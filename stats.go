@@ -84,16 +84,16 @@ func (c *Counters) plus(o Counters) {
 // Stats returns the figures of the moment, which need not agree with each other.
 // About 1 us per shard and per open handle.
 func (c *Cache) Stats() (Stats, error) {
-	v, err := c.fresh()
-	if err != nil {
-		return Stats{}, err
-	}
 	var figures slab.Stats
-	err = c.read(func(st *slab.Stack) (err error) {
-		figures, err = st.Stats()
+	var g slab.Geometry
+	err := c.figures(func(v *view) (err error) {
+		g = v.tiers[0].slab.Geometry()
+		figures, err = v.slab.Stats()
 		return err
 	})
-	g := v.tiers[0].slab.Geometry()
+	if g.Shards == 0 { // not even a view
+		return Stats{}, err
+	}
 	c.publishCounters()
 	st := Stats{Stats: figures, Geometry: g, FileSize: g.FileSize(), Headroom: g.Headroom(), Own: c.own()}
 	for _, r := range c.table.Regions() {

@@ -27,7 +27,7 @@ var (
 	// not help, as when another process keeps overwriting them.
 	ErrCorrupt = errors.New("slab is corrupt")
 	// ErrStale says that the directory has changed since the stack was made: look
-	// again with a new one. Nothing was done.
+	// again with a new one. What was done before that was seen is returned with it.
 	ErrStale = errors.New("view of the directory is stale")
 	// ErrShape says that a slab cannot be a tier of a stack, whose number of shards it
 	// has to have.

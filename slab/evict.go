@@ -176,20 +176,8 @@ func (st *Stack) sift(ctx context.Context, v sieve, limit int, do func(*column, 
 			if err := st.glimpse(func() { col.ask(part) }); err != nil {
 				return count, err
 			}
-			err := st.update(ctx, col, func() error {
-				for len(part) > 0 { // a second try, after a rebuild, goes on with the one that failed
-					did, err := do(col, part[0])
-					if did && !part[0].inner {
-						count++
-					}
-					if err != nil {
-						return err
-					}
-					part = part[1:]
-				}
-				return nil
-			})
-			if err != nil {
+			done, err := st.each(ctx, col, part, do)
+			if count += done; err != nil {
 				return count, err
 			}
 			old = old[n:]
@@ -199,6 +187,25 @@ func (st *Stack) sift(ctx context.Context, v sieve, limit int, do func(*column, 
 		return count, fmt.Errorf("%w: records keep moving", ErrBusy)
 	}
 	return count, nil
+}
+
+// each calls do for candidates of one column, under its lock, and counts those of which
+// it says that it did, the library's own left out.
+func (st *Stack) each(ctx context.Context, col *column, part []candidate, do func(*column, candidate) (bool, error)) (count int, err error) {
+	err = st.update(ctx, col, func() error {
+		for len(part) > 0 { // a second try, after a rebuild, goes on with the one that failed
+			did, err := do(col, part[0])
+			if did && !part[0].inner {
+				count++
+			}
+			if err != nil {
+				return err
+			}
+			part = part[1:]
+		}
+		return nil
+	})
+	return count, err
 }
 
 // ask asks for the memory that removing or moving the candidates takes, of all of them
@@ -403,6 +410,17 @@ func (col *column) again(want candidate, v sieve, room []byte) (r named, err err
 	}
 	r.spot = spot{sh, want.cell, at}
 	return r, nil
+}
+
+// pair copies a candidate's record; none if it was used, changed or removed meanwhile.
+func (col *column) pair(want candidate, v sieve) (p Pair, there bool, err error) {
+	r, err := col.again(want, v, nil)
+	if r.cell == 0 || err != nil {
+		return p, false, err
+	}
+	p = Pair{Name: r.name, LastUse: want.stamp}
+	p.Item, err = r.item()
+	return p, err == nil, err
 }
 
 // evictOne removes a candidate unless it was used, changed or removed meanwhile;

@@ -84,19 +84,8 @@ func (st *Stack) sweep(ctx context.Context, at *Sweep, cells int, passes func(*s
 		for len(found) > 0 {
 			part := found[:min(perLock, len(found))]
 			found = found[len(part):]
-			err := st.update(ctx, col, func() error {
-				for len(part) > 0 { // a second try, after a rebuild, goes on with the one that failed
-					did, err := remove(col, part[0])
-					if did {
-						removed++
-					}
-					if err != nil {
-						return err
-					}
-					part = part[1:]
-				}
-				return nil
-			})
+			n, err := st.each(ctx, col, part, remove)
+			removed += n
 			switch {
 			case errors.Is(err, ErrBusy):
 				at.missed = true

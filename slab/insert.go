@@ -157,14 +157,12 @@ func (st *Stack) Aged(ctx context.Context, from *Slab, cutoff uint64, limit int,
 		err := st.update(ctx, col, func() error {
 			pairs = pairs[:0]
 			for _, c := range old[:n] {
-				r, err := col.again(c, v, nil)
-				if err == nil && r.cell != 0 {
-					pair := Pair{Name: r.name, LastUse: c.stamp}
-					pair.Item, err = r.item()
-					pairs = append(pairs, pair)
-				}
+				pair, there, err := col.pair(c, v)
 				if err != nil {
 					return err
+				}
+				if there {
+					pairs = append(pairs, pair)
 				}
 			}
 			return nil

@@ -253,8 +253,7 @@ func (col *column) emptySome(tier int, next uint32, giveUp uint64, moved *int) (
 			return next, err
 		}
 		from := spot{sh, next, at}
-		expiry := c.Expiry.Load()
-		if sh.expired(expiry) && !sh.servable(expiry) {
+		if sh.dead(c) {
 			sh.head.Expired.Add(1)
 			err = from.release(hash)
 		} else if err = col.elsewhere(from, hash, tier); err == nil {

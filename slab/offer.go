@@ -45,19 +45,14 @@ func (st *Stack) Offer(ctx context.Context, s *Slab, shard int, cutoff uint64, l
 		old = old[len(part):]
 		err = st.update(ctx, col, func() error {
 			for ; len(part) > 0 && size < mostOffered; part = part[1:] {
-				r, err := col.again(part[0], v, nil)
+				pair, there, err := col.pair(part[0], v)
 				if err != nil {
 					return err
 				}
-				if r.cell == 0 {
-					continue
+				if there {
+					size += len(pair.Value)
+					out = append(out, Offered{pair, part[0]})
 				}
-				pair := Pair{Name: r.name, LastUse: part[0].stamp}
-				if pair.Item, err = r.item(); err != nil {
-					return err
-				}
-				size += len(pair.Value)
-				out = append(out, Offered{pair, part[0]})
 			}
 			return nil
 		})

@@ -1,8 +1,6 @@
 package slab
 
 import (
-	"errors"
-
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
 
@@ -94,9 +92,6 @@ func (s *Slab) Counters() (c Counters) {
 func (st *Stack) Stats() (all Stats, err error) {
 	for i := range st.tiers {
 		of, err := st.tiers[i].Slab.Stats()
-		if i > 0 && errors.Is(err, ErrClosed) && st.usable() == nil {
-			err = ErrStale
-		}
 		if err != nil {
 			return all, err
 		}
