@@ -86,16 +86,7 @@ func openShared(dir string, region, generation uint32) (*Slab, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "slab"), os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	seg, err := shm.Map(f, uint64(info.Size()))
+	seg, err := mapSlab(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -555,4 +546,18 @@ func checkKilledEvicting(t *testing.T, order Order) {
 	if err != nil || st.EvictedFull == 0 || st.Dropped != 0 {
 		t.Errorf("%+v, %v", st, err)
 	}
+}
+
+// mapSlab maps the slab's file in a directory.
+func mapSlab(dir string) (*shm.Segment, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "slab"), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return shm.Map(f, uint64(info.Size()))
 }

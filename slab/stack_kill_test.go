@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -36,16 +35,7 @@ func openSharedStack(dirs []string, region, generation uint32) (*Stack, error) {
 	}
 	tiers := []Tier{{Slab: top}}
 	for _, dir := range dirs[1:] {
-		f, err := os.OpenFile(filepath.Join(dir, "slab"), os.O_RDWR, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		info, err := f.Stat()
-		if err != nil {
-			return nil, err
-		}
-		seg, err := shm.Map(f, uint64(info.Size()))
+		seg, err := mapSlab(dir)
 		if err != nil {
 			return nil, err
 		}
