@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"math"
-	"sync/atomic"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/slab"
 	"github.com/flagstone-shm/flagstone/table"
 )
@@ -74,4 +74,4 @@ func (c *Cache) Held() (records []uint64, err error) {
 }
 
 // StateWord returns the state word of a directory entry.
-func (c *Cache) StateWord(e table.Entry) *atomic.Uint64 { return c.table.StateWord(e) }
+func (c *Cache) StateWord(e table.Entry) *layout.Uint64 { return c.table.StateWord(e) }

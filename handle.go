@@ -6,9 +6,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/slab"
 	"github.com/flagstone-shm/flagstone/table"
 )
@@ -21,7 +21,7 @@ type handle struct {
 	table       host
 	control     *table.Table // nil unless this handle has a region: then it is the host
 	domain      slab.Domain
-	changesWord *atomic.Uint64
+	changesWord *layout.Uint64
 	onEvent     func(Event)
 	loadTimeout time.Duration
 

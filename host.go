@@ -2,9 +2,9 @@ package flagstone
 
 import (
 	"context"
-	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/clock"
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/table"
 )
@@ -25,7 +25,7 @@ type host interface {
 	Attach(table.Entry) (*shm.Segment, error)
 	Detach(segment uint64)
 	Retired(table.Entry) bool
-	StateWord(table.Entry) *atomic.Uint64
+	StateWord(table.Entry) *layout.Uint64
 
 	// The clocks, as new as the last Tick.
 	Wall() uint64
@@ -44,7 +44,7 @@ type host interface {
 // clocks are the two clock words of a handle that shares none.
 type clocks struct {
 	source    table.Clock
-	wall, now atomic.Uint64
+	wall, now layout.Uint64
 }
 
 func (k *clocks) set(source table.Clock) {

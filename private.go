@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lock"
 	"github.com/flagstone-shm/flagstone/slab"
@@ -104,7 +105,7 @@ func (p *private) Attach(table.Entry) (seg *shm.Segment, err error) {
 }
 func (p *private) Detach(uint64)                        {}
 func (p *private) Retired(table.Entry) bool             { return false }
-func (p *private) StateWord(table.Entry) *atomic.Uint64 { return nil } // tier 0 is all there is
+func (p *private) StateWord(table.Entry) *layout.Uint64 { return nil } // tier 0 is all there is
 
 func (p *private) Regions() []table.Region {
 	return []table.Region{{

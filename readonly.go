@@ -1,8 +1,7 @@
 package flagstone
 
 import (
-	"sync/atomic"
-
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/slab"
 	"github.com/flagstone-shm/flagstone/table"
 )
@@ -13,7 +12,7 @@ import (
 type observer struct {
 	*table.Reader
 	clocks               // above the Reader's, being less deep
-	never  atomic.Uint64 // the time at which lookups stamp what they find: 0, so they do not
+	never  layout.Uint64 // the time at which lookups stamp what they find: 0, so they do not
 }
 
 // observe opens a cache without becoming a part of it.

@@ -2,7 +2,6 @@ package fuzz
 
 import (
 	"context"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,8 +26,8 @@ func FuzzLockWord(f *testing.F) {
 		f.Add(word, uint32(1<<32-1), false, false)
 	}
 	f.Fuzz(func(t *testing.T, start uint64, door uint32, othersDead, keep bool) {
-		var word atomic.Uint64
-		var futex atomic.Uint32
+		var word layout.Uint64
+		var futex layout.Uint32
 		word.Store(start)
 		futex.Store(door)
 		m := lock.New(&word, &futex, owner{othersDead}, new(lock.Counters))

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -19,7 +18,7 @@ import (
 var slabIdentity = slab.Identity{SegmentID: 7, Domain: [2]uint64{1, 2}, HashSeed: 42}
 
 // survivor is the only one alive in its domain.
-type survivor struct{ wall, now atomic.Uint64 }
+type survivor struct{ wall, now layout.Uint64 }
 
 func (*survivor) Token() uint64    { return lock.Token(3, 5) }
 func (*survivor) Dead(uint64) bool { return true }

@@ -66,8 +66,8 @@ type Counters struct {
 // per handle and lock; its goroutines queue in front of it, so that at most one
 // of them waits in the kernel. All methods may be called concurrently.
 type Mutex struct {
-	word     *atomic.Uint64
-	futex    *atomic.Uint32
+	word     *layout.Uint64
+	futex    *layout.Uint32
 	owner    Owner
 	counters *Counters
 	queue    *semaphore.Weighted // guards this end of word
@@ -76,13 +76,13 @@ type Mutex struct {
 }
 
 // New returns the owner's end of the lock at word and futex.
-func New(word *atomic.Uint64, futex *atomic.Uint32, owner Owner, counters *Counters) *Mutex {
+func New(word *layout.Uint64, futex *layout.Uint32, owner Owner, counters *Counters) *Mutex {
 	return &Mutex{word: word, futex: futex, owner: owner, counters: counters, queue: semaphore.NewWeighted(1), refusal: ErrClosed}
 }
 
 // Refusing returns an end of the lock at word for who may only look: as if it had
 // been closed, but Lock says why. It never writes.
-func Refusing(word *atomic.Uint64, why error) *Mutex {
+func Refusing(word *layout.Uint64, why error) *Mutex {
 	m := New(word, nil, nil, nil)
 	m.refusal = why
 	m.closed.Store(true)

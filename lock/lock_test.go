@@ -453,8 +453,8 @@ func TestTrySteal_OnlyFromTheDead(t *testing.T) {
 		{"own token that nobody holds", Token(0, 1), false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var word atomic.Uint64
-			var futex atomic.Uint32
+			var word layout.Uint64
+			var futex layout.Uint32
 			word.Store(c.word)
 			m := New(&word, &futex, verdict{Token(0, 1), c.dead}, new(Counters))
 			if got := m.TrySteal(); got != c.want {
@@ -496,7 +496,7 @@ func (v verdict) Dead(uint64) bool { return v.dead }
 func TestRefusing_WhateverTheWord_NeverTakenNorWritten(t *testing.T) {
 	reason := errors.New("reason")
 	for _, before := range []uint64{0, Token(3, 7), layout.LockStarved, ^uint64(0)} {
-		var word atomic.Uint64
+		var word layout.Uint64
 		word.Store(before)
 		m := Refusing(&word, reason)
 		if ok, _ := m.TryLock(); ok || m.TrySteal() {

@@ -13,12 +13,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
 
@@ -34,16 +34,16 @@ func within(d time.Duration) (context.Context, context.CancelFunc) {
 // words is a lock in memory, with what it guards.
 type words struct {
 	seg             *shm.Segment
-	word            *atomic.Uint64
-	futex           *atomic.Uint32
-	guarded, shared *atomic.Uint64 // changed under the lock; by anybody
+	word            *layout.Uint64
+	futex           *layout.Uint32
+	guarded, shared *layout.Uint64 // changed under the lock; by anybody
 }
 
 func wordsOf(seg *shm.Segment) words {
 	w := seg.Window()
 	return words{
-		seg, shm.At[atomic.Uint64](w, 0), shm.At[atomic.Uint32](w, 8),
-		shm.At[atomic.Uint64](w, 64), shm.At[atomic.Uint64](w, 128),
+		seg, shm.At[layout.Uint64](w, 0), shm.At[layout.Uint32](w, 8),
+		shm.At[layout.Uint64](w, 64), shm.At[layout.Uint64](w, 128),
 	}
 }
 

@@ -1,8 +1,6 @@
 package lru
 
 import (
-	"sync/atomic"
-
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
@@ -47,7 +45,7 @@ func (o *Order) recall(hash uint64) bool {
 
 // ghostsOf returns the bucket of a hash, chosen by its high half, and its
 // fingerprint, of bits in which the keys of a shard differ.
-func (o *Order) ghostsOf(hash uint64) (bucket *[2]atomic.Uint64, fingerprint uint64) {
+func (o *Order) ghostsOf(hash uint64) (bucket *[2]layout.Uint64, fingerprint uint64) {
 	n := hash >> 32 * (o.ghosts.Len() / GhostSize) >> 32
-	return shm.At[[2]atomic.Uint64](o.ghosts, n*GhostSize), hash >> 16 & 0xffff
+	return shm.At[[2]layout.Uint64](o.ghosts, n*GhostSize), hash >> 16 & 0xffff
 }

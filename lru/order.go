@@ -21,7 +21,6 @@ package lru
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -57,7 +56,7 @@ func (o *Order) Raise() uint64 { return o.raise }
 
 // Reset empties the queues. Ghosts stay: whatever they are, they do no harm.
 func (o *Order) Reset() {
-	for _, word := range []*atomic.Uint32{&o.head.Front, &o.head.Back, &o.head.SmallFront, &o.head.SmallBack, &o.head.SmallCount} {
+	for _, word := range []*layout.Uint32{&o.head.Front, &o.head.Back, &o.head.SmallFront, &o.head.SmallBack, &o.head.SmallCount} {
 		word.Store(0)
 	}
 }

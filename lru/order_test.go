@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -302,7 +301,7 @@ func compare(t *rapid.T, ghosts int) {
 				t.Fatalf("SmallCount %d, want %d", got, len(p.small))
 			}
 			for i, bucket := range p.ghosts {
-				b := shm.At[[2]atomic.Uint64](o.ghosts, uint64(i)*GhostSize)
+				b := shm.At[[2]layout.Uint64](o.ghosts, uint64(i)*GhostSize)
 				for j, want := range bucket {
 					if got := uint16(b[j/4].Load() >> (j % 4 * 16)); got != want {
 						t.Fatalf("bucket %d, ghost %d: %#x, want %#x", i, j, got, want)
@@ -437,7 +436,7 @@ func TestOrder_HostileWords_BrokenAndNothingOutOfRange(t *testing.T) {
 			cellAt(w, n).Recency.Store(random.Uint64())
 		}
 		for at := uint64(0); at < o.ghosts.Len(); at += 8 {
-			shm.At[atomic.Uint64](o.ghosts, at).Store(random.Uint64())
+			shm.At[layout.Uint64](o.ghosts, at).Store(random.Uint64())
 		}
 		for range 10 {
 			n, hash := bad(), random.Uint64()

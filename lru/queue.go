@@ -2,7 +2,6 @@ package lru
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 )
@@ -20,7 +19,7 @@ const (
 func of(c *layout.CellHeader) queue { return queue(c.Prev.Load() & layout.QueueSmall) }
 
 // ends returns the words of the shard's head that name a queue's ends.
-func (o *Order) ends(q queue) (front, back *atomic.Uint32) {
+func (o *Order) ends(q queue) (front, back *layout.Uint32) {
 	if q == smallQueue {
 		return &o.head.SmallFront, &o.head.SmallBack
 	}
@@ -31,7 +30,7 @@ func (o *Order) ends(q queue) (front, back *atomic.Uint32) {
 func newer(c *layout.CellHeader) uint32 { return c.Prev.Load() &^ layout.QueueSmall }
 
 // point lets a link lead to n. A link towards the front keeps its record's mark.
-func point(link *atomic.Uint32, n uint32) { link.Store(link.Load()&layout.QueueSmall | n) }
+func point(link *layout.Uint32, n uint32) { link.Store(link.Load()&layout.QueueSmall | n) }
 
 // push puts record n, which is in no queue, at the front of q.
 func (o *Order) push(q queue, n uint32) error {
@@ -60,7 +59,7 @@ func (o *Order) push(q queue, n uint32) error {
 
 // around returns the header of record n and the two words that must name it, of
 // its neighbours or of its queue's ends. It is an error if they do not.
-func (o *Order) around(n uint32) (c *layout.CellHeader, before, after *atomic.Uint32, err error) {
+func (o *Order) around(n uint32) (c *layout.CellHeader, before, after *layout.Uint32, err error) {
 	if c, err = o.cell(n); err != nil {
 		return nil, nil, nil, err
 	}

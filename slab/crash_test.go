@@ -17,7 +17,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,7 +89,7 @@ func openShared(dir string, region, generation uint32) (*Slab, error) {
 	if err != nil {
 		return nil, err
 	}
-	var wall, now atomic.Uint64
+	var wall, now layout.Uint64
 	wall.Store(1000)
 	now.Store(1000)
 	return Open(seg, Domain{Owner: h, Wall: &wall, Now: &now}, testID)

@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lock"
 )
@@ -20,7 +20,7 @@ const lockPatience = 20 * time.Second
 
 // world stands in for a domain: clocks that tests turn, and who is dead.
 type world struct {
-	wall, now atomic.Uint64
+	wall, now layout.Uint64
 	mu        sync.Mutex // guards dead
 	dead      map[uint64]bool
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -143,7 +142,7 @@ func checkHostileWordsOverwrittenWhileOperationsRun(t *testing.T, order Order) {
 			if in := (off - layout.PageSize) % g.shardStride(); in < layout.LineSize {
 				continue // lock words come below
 			}
-			shm.At[atomic.Uint64](seg.Window(), off).Store(badWord(random, g))
+			shm.At[layout.Uint64](seg.Window(), off).Store(badWord(random, g))
 			for range 200 {
 				shm.Pause()
 			}
@@ -196,7 +195,7 @@ func checkHostileWholeShardsOfGarbage(t *testing.T, order Order) {
 		s := open(t, seg, w.member(0))
 		for off := uint64(layout.PageSize); off < s.geo.FileSize(); off += 8 {
 			if (off-layout.PageSize)%s.geo.shardStride() >= layout.LineSize && random.IntN(3) > 0 {
-				shm.At[atomic.Uint64](seg.Window(), off).Store(badWord(random, s.geo))
+				shm.At[layout.Uint64](seg.Window(), off).Store(badWord(random, s.geo))
 			}
 		}
 		if err := everything(bg, s.Stack, random); err != nil {

@@ -3,11 +3,12 @@ package slab
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
 // TestInsert_AnyTierAnyOrder_LikeAMap: what is inserted into a tier, replacing or not,
@@ -133,7 +134,7 @@ func TestLockAll_SomeColumnBusyOrStale_NothingIsHeld(t *testing.T) {
 	if err := all.Unlock(); err != nil {
 		t.Fatal(err)
 	}
-	var changes atomic.Uint64
+	var changes layout.Uint64
 	old := openStack(t, w.member(3), StackOptions{Changes: &changes, Seen: 1}, segs...)
 	if _, err := old.LockAll(t.Context()); !errors.Is(err, ErrStale) {
 		t.Fatal(err)

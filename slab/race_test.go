@@ -14,6 +14,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
 
@@ -218,7 +219,7 @@ func twoHandles(t *testing.T, o Options) (old, young *Slab) {
 	seg := newSegment(t, o)
 	m := w.member(0)
 	old = open(t, seg, m)
-	var now atomic.Uint64
+	var now layout.Uint64
 	now.Store(w.now.Load() + 1_000_000)
 	young, err := Open(seg, Domain{Owner: w.member(1), Wall: &w.wall, Now: &now}, testID)
 	if err != nil {

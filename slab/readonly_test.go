@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
-	"sync/atomic"
 	"testing"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -14,7 +13,7 @@ import (
 // observed opens the slab as one who only looks.
 func observed(t *testing.T, seg *shm.Segment, w *world) *Slab {
 	t.Helper()
-	s, err := Open(seg, Domain{Wall: &w.wall, Now: new(atomic.Uint64), ReadOnly: true}, testID)
+	s, err := Open(seg, Domain{Wall: &w.wall, Now: new(layout.Uint64), ReadOnly: true}, testID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +47,7 @@ func TestReadOnly_Everything_NothingWritten(t *testing.T) {
 		if round%2 > 0 {
 			for off := uint64(layout.PageSize); off < s.geo.FileSize(); off += 8 {
 				if random.IntN(4) == 0 {
-					shm.At[atomic.Uint64](seg.Window(), off).Store(badWord(random, s.geo))
+					shm.At[layout.Uint64](seg.Window(), off).Store(badWord(random, s.geo))
 				}
 			}
 		}

@@ -23,7 +23,7 @@ type shard struct {
 	finder shm.Finder // of the same words, for the common lookup
 
 	// Of the geometry and the domain, for the hot path.
-	wall, now                  *atomic.Uint64
+	wall, now                  *layout.Uint64
 	cellSize, payload, buckets uint64
 	grain                      uint64 // a hit stamps what was last stamped longer ago than this, in milliseconds
 	raise                      uint64 // of a record's count by a hit
@@ -60,7 +60,7 @@ func (sh *shard) init(s *Slab, number uint32, w shm.Window) {
 	}
 	sh.finder = shm.Finder{
 		Index: sh.index, Cells: sh.cells,
-		Epoch: shm.At[atomic.Uint64](w, layout.OffsetShardEpoch), Turn: shm.At[atomic.Uint64](w, layout.OffsetShardTurn),
+		Epoch: shm.At[layout.Uint64](w, layout.OffsetShardEpoch), Turn: shm.At[layout.Uint64](w, layout.OffsetShardTurn),
 		Wall: sh.wall, Now: sh.now, Grain: sh.grain, Raise: sh.raise * layout.RecencyCountMask, Hits: &sh.hits,
 		Buckets: sh.buckets, CellSize: sh.cellSize, Payload: sh.payload, Count: uint64(sh.count),
 	}

@@ -16,8 +16,8 @@ import (
 // in lock words and who is dead, and the words of the domain's two clocks.
 type Domain struct {
 	Owner lock.Owner
-	Wall  *atomic.Uint64 // milliseconds since 1970, for expiry
-	Now   *atomic.Uint64 // the domain's own time in milliseconds, for recency
+	Wall  *layout.Uint64 // milliseconds since 1970, for expiry
+	Now   *layout.Uint64 // the domain's own time in milliseconds, for recency
 
 	// ReadOnly is for segments mapped for reading: nothing is written, what needs a
 	// lock returns ErrReadOnly. There is no Owner then, and Now has to stay 0, a
@@ -100,11 +100,11 @@ func Open(seg *shm.Segment, domain Domain, id Identity) (*Slab, error) {
 		sh := &s.shards[i]
 		sh.lead = sh.head
 		at := s.geo.shard(i)
-		word := shm.At[atomic.Uint64](w, at+layout.OffsetShardLock) // untouched, see shard.init
+		word := shm.At[layout.Uint64](w, at+layout.OffsetShardLock) // untouched, see shard.init
 		if domain.ReadOnly {
 			sh.mutex = lock.Refusing(word, ErrReadOnly)
 		} else {
-			sh.mutex = lock.New(word, shm.At[atomic.Uint32](w, at+layout.OffsetShardFutex), domain.Owner, &s.locks)
+			sh.mutex = lock.New(word, shm.At[layout.Uint32](w, at+layout.OffsetShardFutex), domain.Owner, &s.locks)
 		}
 	}
 	s.Stack = NewStack(StackOptions{}, Tier{Slab: s})

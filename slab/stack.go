@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -35,14 +34,14 @@ type Tier struct {
 	*Slab
 	// State is the state word of the slab's directory entry, and Open what it says,
 	// the number of drains aside, while the tier takes records. Nil: it always does.
-	State *atomic.Uint64
+	State *layout.Uint64
 	Open  uint64
 }
 
 // StackOptions say what a stack is a view of, and how lookups go about it. The zero
 // value is for a stack that never changes.
 type StackOptions struct {
-	Changes *atomic.Uint64 // the domain's
+	Changes *layout.Uint64 // the domain's
 	Seen    uint64         // its value, loaded before the directory was read
 	Missing error          // why a slab that belongs to the stack is not in it, if so
 	Reads   int            // how many tiers lookups look into; 0 is all

@@ -3,7 +3,6 @@ package slab
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"testing"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -43,7 +42,7 @@ func TestStack_LongRecordBelowReplaced_RoomItLeavesIsCountedOnce(t *testing.T) {
 func TestStack_ViewIsOldOrNotWhole_ErrorAndNoAnswer(t *testing.T) {
 	w := newWorld()
 	shape := Options{Entries: 100, Shards: 2, MaxValue: 100}
-	var changes atomic.Uint64
+	var changes layout.Uint64
 	segments := stackSegments(t, shape, shape)
 	m := w.member(0)
 	old := openStack(t, m, StackOptions{Changes: &changes}, segments[0])

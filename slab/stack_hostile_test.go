@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -49,7 +48,7 @@ func bruise(st *Stack, segments []*shm.Segment, random *rand.Rand) {
 	if tier == 0 && in < layout.LineSize {
 		return // the lock
 	}
-	shm.At[atomic.Uint64](segments[tier].Window(), shard+in).Store(badWord(random, g))
+	shm.At[layout.Uint64](segments[tier].Window(), shard+in).Store(badWord(random, g))
 }
 
 func TestHostile_TiersBelowOverwrittenWhileOperationsRun_NoPanicNoHangNoBounds(t *testing.T) {
@@ -112,7 +111,7 @@ func TestHostile_TiersBelowAreGarbage_RebuildIsSound(t *testing.T) {
 			share := random.IntN(100) // of words that stay
 			for off := uint64(layout.PageSize); off < g.FileSize(); off += 8 {
 				if random.IntN(100) >= share {
-					shm.At[atomic.Uint64](segments[tier].Window(), off).Store(badWord(random, g))
+					shm.At[layout.Uint64](segments[tier].Window(), off).Store(badWord(random, g))
 				}
 			}
 		}

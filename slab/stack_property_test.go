@@ -9,7 +9,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -31,7 +30,7 @@ func (r *stackRecord) inner() bool { return r.flags&layout.FlagClaim != 0 }
 // shelf is a slab in the directory of a stackMachine.
 type shelf struct {
 	seg   *shm.Segment
-	state atomic.Uint64
+	state layout.Uint64
 }
 
 // stackMachine drives two members of a stack and a map side by side. The members'
@@ -40,7 +39,7 @@ type stackMachine struct {
 	tb        testing.TB
 	w         *world
 	shapes    *rapid.Generator[Options] // of further tiers
-	change    atomic.Uint64             // the domain's
+	change    layout.Uint64             // the domain's
 	directory []*shelf
 	members   [2]stackMember
 	records   map[string]*stackRecord // by Key.ID

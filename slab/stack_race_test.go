@@ -21,7 +21,7 @@ import (
 type arena struct {
 	t       *testing.T
 	w       *world
-	change  atomic.Uint64
+	change  layout.Uint64
 	mu      sync.Mutex // guards the directory
 	shelves []*shelf
 	members []*arenaMember
@@ -58,7 +58,7 @@ func (a *arena) add(seg *shm.Segment) *shelf {
 // join adds a member. Its clock runs ahead of the domain's by some milliseconds.
 func (a *arena) join(o StackOptions, ahead uint64) *arenaMember {
 	m := &arenaMember{arena: a, options: o, slabs: map[*shelf]*Slab{}}
-	var now atomic.Uint64
+	var now layout.Uint64
 	now.Store(a.w.now.Load() + ahead)
 	m.domain = Domain{Owner: a.w.member(uint32(len(a.members))), Wall: &a.w.wall, Now: &now}
 	a.members = append(a.members, m)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,8 +28,8 @@ const readerVariable = "FLAGSTONE_TEST_READER"
 // of its header page.
 type scene struct {
 	*Slab
-	floor    *atomic.Uint64 // the lowest number that lookups may return
-	progress *atomic.Uint64 // lookups done
+	floor    *layout.Uint64 // the lowest number that lookups may return
+	progress *layout.Uint64 // lookups done
 	key      uint64
 	beside   uint64 // another key of the same bucket, before key in a rebuild
 }
@@ -38,7 +37,7 @@ type scene struct {
 func newScene(s *Slab) *scene {
 	w := s.seg.Window()
 	return &scene{
-		s, shm.At[atomic.Uint64](w, layout.PageSize/2), shm.At[atomic.Uint64](w, layout.PageSize/2+64),
+		s, shm.At[layout.Uint64](w, layout.PageSize/2), shm.At[layout.Uint64](w, layout.PageSize/2+64),
 		s.place(5 << 32), s.place(1 << 32),
 	}
 }

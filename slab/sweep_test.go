@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,7 +97,7 @@ func TestSweep_StaleOrBusy_NothingIsSkipped(t *testing.T) {
 		t.Run(fmt.Sprint("busy ", busy), func(t *testing.T) {
 			w := newWorld()
 			shape := Options{Entries: 400, Shards: 4}
-			var changes atomic.Uint64
+			var changes layout.Uint64
 			segments := stackSegments(t, shape, shape)
 			st := openStack(t, w.member(0), StackOptions{Changes: &changes}, segments...)
 			other := openStack(t, w.member(1), StackOptions{}, segments...)

@@ -9,6 +9,7 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/identity"
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/internal/step"
 	"github.com/flagstone-shm/flagstone/signal"
 )
 
@@ -86,6 +87,7 @@ func (d *domain) initialise(g Geometry, clock Clock) (err error) {
 	if h.boot, err = identity.BootID(); err != nil {
 		return err
 	}
+	step.Here()
 	if err := d.control.Truncate(0); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 const (
@@ -113,6 +114,7 @@ func (d *domain) makeFile(parent *os.File, name string) error {
 	if err != nil {
 		return err
 	}
+	step.Here()
 	return errors.Join(f.Chmod(d.fileMode()), f.Close())
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -87,9 +86,9 @@ func (e Entry) Open(word uint64) bool {
 // who move records into the segment. Like Words it may be loaded under shm.Guard
 // only, and while the handle is reachable; after Close it is 0, and so is that of
 // an index that the domain has not. It is for loads alone.
-func (t *reading) StateWord(e Entry) *atomic.Uint64 {
+func (t *reading) StateWord(e Entry) *layout.Uint64 {
 	if e.Index < 0 || e.Index >= int(t.header.Entries) {
-		return new(atomic.Uint64)
+		return new(layout.Uint64)
 	}
 	return &t.entryAt(e.Index).State
 }

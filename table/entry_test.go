@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -421,16 +420,16 @@ func TestReserve_MutexLeftHalfDone_FreshSegmentIsConsistent(t *testing.T) {
 	table, peer := openTable(t, o), openTable(t, o)
 	for _, c := range []struct {
 		name  string
-		leave func(m *Mutex, word *atomic.Uint64)
+		leave func(m *Mutex, word *layout.Uint64)
 		want  bool
 	}{
-		{"left so", func(m *Mutex, _ *atomic.Uint64) {
+		{"left so", func(m *Mutex, _ *layout.Uint64) {
 			_, err := m.Lock(limited(t))
 			must(t, err)
 			must(t, m.Unlock(false))
 		}, true},
-		{"by one who died", func(_ *Mutex, word *atomic.Uint64) { word.Store(lock.Token(7, 9)) }, true},
-		{"by one who lives", func(m *Mutex, _ *atomic.Uint64) {
+		{"by one who died", func(_ *Mutex, word *layout.Uint64) { word.Store(lock.Token(7, 9)) }, true},
+		{"by one who lives", func(m *Mutex, _ *layout.Uint64) {
 			_, err := m.Lock(limited(t))
 			must(t, err)
 		}, false},

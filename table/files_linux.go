@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // openBase opens the directory that domains are in. It may be reached by links,
@@ -93,6 +95,7 @@ func (d *domain) makeDir(parent *os.File, name string) error {
 	if d.group {
 		mode = 0o770 | unix.S_ISGID
 	}
+	step.Here()
 	if err := ignoringEINTR(func() error { return unix.Mkdirat(int(parent.Fd()), name, 0o700) }); err != nil {
 		return &os.PathError{Op: "mkdir", Path: filepath.Join(parent.Name(), name), Err: err}
 	}
@@ -101,6 +104,7 @@ func (d *domain) makeDir(parent *os.File, name string) error {
 		return &os.PathError{Op: "open", Path: filepath.Join(parent.Name(), name), Err: err}
 	}
 	defer unix.Close(fd)
+	step.Here()
 	return unix.Fchmod(fd, mode)
 }
 
@@ -141,8 +145,10 @@ func removeEntry(dir *os.File, name string) error {
 
 // removed is removeEntry, and reports whether it was this call that removed it.
 func removed(dir *os.File, name string) (bool, error) {
+	step.Here()
 	err := ignoringEINTR(func() error { return unix.Unlinkat(int(dir.Fd()), name, 0) })
 	if err == unix.EISDIR || err == unix.EPERM {
+		step.Here()
 		err = ignoringEINTR(func() error { return unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR) })
 	}
 	if err != nil && err != unix.ENOENT {
@@ -160,6 +166,7 @@ func exists(dir *os.File, name string) bool {
 
 // removeEmpty removes a directory if it is there and empty.
 func removeEmpty(dir *os.File, name string) error {
+	step.Here()
 	err := ignoringEINTR(func() error { return unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR) })
 	switch err {
 	case nil, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST: // what others keep in it is none of our business
@@ -170,6 +177,7 @@ func removeEmpty(dir *os.File, name string) error {
 
 func rename(dir *os.File, from, to string) error {
 	fd := int(dir.Fd())
+	step.Here()
 	return ignoringEINTR(func() error { return unix.Renameat2(fd, from, fd, to, unix.RENAME_NOREPLACE) })
 }
 

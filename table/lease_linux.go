@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // ofd runs one lock command on bytes of f, which stays open meanwhile.
@@ -29,6 +31,7 @@ func ofd(f *os.File, command int, kind int16, first, count int64) (unix.Flock_t,
 
 // tryLock takes the lock of one byte if nobody else has it.
 func tryLock(f *os.File, b int64) (ok bool, err error) {
+	step.Here()
 	_, err = ofd(f, unix.F_OFD_SETLK, unix.F_WRLCK, b, 1)
 	switch err {
 	case nil:
@@ -40,6 +43,7 @@ func tryLock(f *os.File, b int64) (ok bool, err error) {
 }
 
 func unlock(f *os.File, b int64) error {
+	step.Here()
 	if _, err := ofd(f, unix.F_OFD_SETLK, unix.F_UNLCK, b, 1); err != nil {
 		return fmt.Errorf("%s: unlock byte %#x: %w", f.Name(), b, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -21,7 +20,7 @@ type reading struct {
 	win      shm.Window
 	header   header
 	words    Words
-	ready    *atomic.Uint64
+	ready    *layout.Uint64
 	self     int // number of the handle's own region, or none
 
 	gate   *gate              // public calls are inside while they use what Close takes away
@@ -35,7 +34,7 @@ type reading struct {
 // Words are words of the header for those who look at them in every operation:
 // loads without a check. They may be used under shm.Guard only, as a truncated
 // file makes them fault, and while the Table is reachable; after Close they are 0.
-type Words struct{ Changes, Wall, Domain *atomic.Uint64 }
+type Words struct{ Changes, Wall, Domain *layout.Uint64 }
 
 // attach makes the handle one on the domain, whose files it keeps open.
 func (t *reading) attach(d *domain) (err error) {
@@ -87,7 +86,7 @@ func (t *reading) useLive(f func() error) error {
 }
 
 // load loads a word of the header; 0 if the file is gone from under it.
-func (t *reading) load(word *atomic.Uint64) (value uint64) {
+func (t *reading) load(word *layout.Uint64) (value uint64) {
 	var err error
 	defer t.seg.Catch(shm.Guard(), &err)
 	return word.Load()

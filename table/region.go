@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/identity"
@@ -59,12 +58,12 @@ func (t *reading) regionAt(i int) *layout.Region {
 	return shm.At[layout.Region](t.win, t.header.region(i))
 }
 
-func (t *reading) heldWord(i, slot int) *atomic.Uint64 {
-	return shm.At[atomic.Uint64](t.win, t.header.held(i, slot))
+func (t *reading) heldWord(i, slot int) *layout.Uint64 {
+	return shm.At[layout.Uint64](t.win, t.header.held(i, slot))
 }
 
-func (t *reading) mappedWord(i, slot int) *atomic.Uint64 {
-	return shm.At[atomic.Uint64](t.win, t.header.mapped(i, slot))
+func (t *reading) mappedWord(i, slot int) *layout.Uint64 {
+	return shm.At[layout.Uint64](t.win, t.header.mapped(i, slot))
 }
 
 // claim takes a region: a free one, else one whose owner is dead. PROTOCOL.md,

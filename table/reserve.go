@@ -8,6 +8,7 @@ import (
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // Spec is what a new segment is to be.
@@ -182,6 +183,7 @@ func (r *Reservation) create() (*shm.Segment, error) {
 		return nil, err
 	}
 	// The mode as it was meant, whatever the umask.
+	step.Here()
 	if err := errors.Join(f.Chmod(d.fileMode()), f.Close()); err != nil {
 		return nil, errors.Join(err, seg.Close(), removeEntry(r.t.dir, name))
 	}

@@ -2,7 +2,6 @@ package table
 
 import (
 	"sync"
-	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -23,7 +22,7 @@ func (s *stewardship) is() bool {
 	return s.leading
 }
 
-func (t *reading) stewardWord() *atomic.Uint64 {
+func (t *reading) stewardWord() *layout.Uint64 {
 	return &shm.At[layout.ControlHeader](t.win, 0).Steward
 }
 

@@ -2,7 +2,6 @@ package table
 
 import (
 	"sync"
-	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -20,7 +19,7 @@ func (t *Table) fold(i int) {
 	}
 }
 
-func (t *reading) totals() *[32]atomic.Uint64 {
+func (t *reading) totals() *[32]layout.Uint64 {
 	return &shm.At[layout.ControlHeader](t.win, 0).Totals
 }
 

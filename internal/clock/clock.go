@@ -2,7 +2,6 @@
 package clock
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -18,7 +17,7 @@ func (System) Wall() uint64 { return uint64(time.Now().UnixMilli()) }
 // forward, except that one further ahead than layout.ClockLeapMillis is garbage,
 // or the trace of a stepped clock. The CAS pairs with the Advance of others: of
 // two, the later time stays.
-func Advance(word *atomic.Uint64, now uint64) bool {
+func Advance(word *layout.Uint64, now uint64) bool {
 	for seen := word.Load(); seen < now || seen-now > layout.ClockLeapMillis; seen = word.Load() {
 		if word.CompareAndSwap(seen, now) {
 			return true

@@ -5,7 +5,6 @@ package format
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
 
@@ -122,7 +121,7 @@ func Freeze(file string, live shm.Window, magic, covered, fileSize uint64) (shm.
 		Within("WriteVersion", write, 0, layout.Major, ErrVersion),
 		Equal("Incompatible", unknown, 0, ErrFeature),
 		Equal("Fingerprint", h.Fingerprint.Load(), layout.Fingerprint, ErrFingerprint),
-		Equal("Checksum", shm.At[atomic.Uint64](w, covered).Load(), Checksum(w, covered), ErrChecksum),
+		Equal("Checksum", shm.At[layout.Uint64](w, covered).Load(), Checksum(w, covered), ErrChecksum),
 	)
 }
 

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // Process is an open pidfd of a process whose identity was verified. Its methods
@@ -168,6 +170,7 @@ func (p *Process) Catches(sig unix.Signal) (bool, error) {
 
 // Signal sends sig to this process and to no other, ErrGone if it has exited.
 func (p *Process) Signal(sig unix.Signal) error {
+	step.Here()
 	err := unix.PidfdSendSignal(p.fd, sig, nil, 0)
 	switch err {
 	case nil:

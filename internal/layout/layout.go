@@ -2,8 +2,6 @@
 
 package layout
 
-import "sync/atomic"
-
 // Version of the layout.
 const (
 	Major       = 0
@@ -218,38 +216,38 @@ const SizeControlHeader = 4096
 
 // ControlHeader: first page of `control`.
 type ControlHeader struct {
-	Magic        atomic.Uint64    // 0: ControlMagic (initialiser, before READY)
-	ReadVersion  atomic.Uint32    // 8: lowest major version that can read the file (initialiser, before READY)
-	WriteVersion atomic.Uint32    // 12: lowest major version that can write it (initialiser, before READY)
-	Endian       atomic.Uint64    // 16: EndianMark (initialiser, before READY)
-	Compatible   atomic.Uint64    // 24: feature bits that a peer may ignore (initialiser, before READY)
-	Incompatible atomic.Uint64    // 32: feature bits that a peer must know to take part (initialiser, before READY)
-	Fingerprint  atomic.Uint64    // 40: of the layout, see Versions (initialiser, before READY)
-	FileSize     atomic.Uint64    // 48: size of the file in bytes (initialiser, before READY)
-	Mutexes      atomic.Uint32    // 56: number of mutexes (initialiser, before READY)
-	Entries      atomic.Uint32    // 60: number of directory entries (initialiser, before READY)
-	Regions      atomic.Uint32    // 64: number of regions (initialiser, before READY)
-	Held         atomic.Uint32    // 68: held words of a region (initialiser, before READY)
-	Mapped       atomic.Uint32    // 72: mapped words of a region (initialiser, before READY)
-	RegionStride atomic.Uint32    // 76: bytes from one region to the next (initialiser, before READY)
-	MutexOffset  atomic.Uint64    // 80: where the mutex table starts (initialiser, before READY)
-	EntryOffset  atomic.Uint64    // 88: where the directory starts (initialiser, before READY)
-	RegionOffset atomic.Uint64    // 96: where the regions start (initialiser, before READY)
-	HashSeed     atomic.Uint64    // 104: seed of the key hash, random (initialiser, before READY)
-	DomainUUID   [2]atomic.Uint64 // 112: random; every segment of the domain repeats it (initialiser, before READY)
-	BootID       [2]atomic.Uint64 // 128: the 16 bytes of the kernel's boot id when the domain was made (initialiser, before READY)
-	Created      atomic.Uint64    // 144: wall time in milliseconds (initialiser, before READY)
-	Checksum     atomic.Uint64    // 152: XXH3-64 of bytes 0 to 151 (initialiser, before READY)
+	Magic        Uint64    // 0: ControlMagic (initialiser, before READY)
+	ReadVersion  Uint32    // 8: lowest major version that can read the file (initialiser, before READY)
+	WriteVersion Uint32    // 12: lowest major version that can write it (initialiser, before READY)
+	Endian       Uint64    // 16: EndianMark (initialiser, before READY)
+	Compatible   Uint64    // 24: feature bits that a peer may ignore (initialiser, before READY)
+	Incompatible Uint64    // 32: feature bits that a peer must know to take part (initialiser, before READY)
+	Fingerprint  Uint64    // 40: of the layout, see Versions (initialiser, before READY)
+	FileSize     Uint64    // 48: size of the file in bytes (initialiser, before READY)
+	Mutexes      Uint32    // 56: number of mutexes (initialiser, before READY)
+	Entries      Uint32    // 60: number of directory entries (initialiser, before READY)
+	Regions      Uint32    // 64: number of regions (initialiser, before READY)
+	Held         Uint32    // 68: held words of a region (initialiser, before READY)
+	Mapped       Uint32    // 72: mapped words of a region (initialiser, before READY)
+	RegionStride Uint32    // 76: bytes from one region to the next (initialiser, before READY)
+	MutexOffset  Uint64    // 80: where the mutex table starts (initialiser, before READY)
+	EntryOffset  Uint64    // 88: where the directory starts (initialiser, before READY)
+	RegionOffset Uint64    // 96: where the regions start (initialiser, before READY)
+	HashSeed     Uint64    // 104: seed of the key hash, random (initialiser, before READY)
+	DomainUUID   [2]Uint64 // 112: random; every segment of the domain repeats it (initialiser, before READY)
+	BootID       [2]Uint64 // 128: the 16 bytes of the kernel's boot id when the domain was made (initialiser, before READY)
+	Created      Uint64    // 144: wall time in milliseconds (initialiser, before READY)
+	Checksum     Uint64    // 152: XXH3-64 of bytes 0 to 151 (initialiser, before READY)
 	_            [32]byte
-	Ready        atomic.Uint64 // 192: 0, ControlReady or ControlDestroyed (initialiser, destroyer, release, last)
+	Ready        Uint64 // 192: 0, ControlReady or ControlDestroyed (initialiser, destroyer, release, last)
 	_            [56]byte
-	Changes      atomic.Uint64 // 256: moves after every change of the directory, of a region's lifecycle or flags, or of the steward (any, seq-cst add)
+	Changes      Uint64 // 256: moves after every change of the directory, of a region's lifecycle or flags, or of the steward (any, seq-cst add)
 	_            [56]byte
-	WallClock    atomic.Uint64 // 320: wall time in milliseconds since 1970 (any, seq-cst CAS)
-	DomainClock  atomic.Uint64 // 328: the kernel's monotonic time in milliseconds plus one (any, seq-cst CAS)
-	Steward      atomic.Uint64 // 336: token of the handle that took StewardByte last, 0 when it gave it back (steward, seq-cst store)
+	WallClock    Uint64 // 320: wall time in milliseconds since 1970 (any, seq-cst CAS)
+	DomainClock  Uint64 // 328: the kernel's monotonic time in milliseconds plus one (any, seq-cst CAS)
+	Steward      Uint64 // 336: token of the handle that took StewardByte last, 0 when it gave it back (steward, seq-cst store)
 	_            [40]byte
-	Totals       [32]atomic.Uint64 // 384: sums of the counters of regions that are no more (leavers, reapers, seq-cst add)
+	Totals       [32]Uint64 // 384: sums of the counters of regions that are no more (leavers, reapers, seq-cst add)
 	_            [3456]byte
 }
 
@@ -293,8 +291,8 @@ const SizeMutex = 64
 
 // Mutex: a robust mutex; mutex i below the number of entries belongs to directory entry i.
 type Mutex struct {
-	Word  atomic.Uint64 // 0: owner's token and flags; 0 is free (any, seq-cst CAS)
-	Futex atomic.Uint32 // 8: waiters sleep on it; its value means nothing (unlockers, seq-cst add)
+	Word  Uint64 // 0: owner's token and flags; 0 is free (any, seq-cst CAS)
+	Futex Uint32 // 8: waiters sleep on it; its value means nothing (unlockers, seq-cst add)
 	_     [52]byte
 }
 
@@ -309,18 +307,18 @@ const SizeEntry = 192
 
 // Entry: a directory entry.
 type Entry struct {
-	State     atomic.Uint64    // 0: generation; creator's region + 1 while CREATING, afterwards the number of drains; state (see the state machine, seq-cst CAS)
-	Kind      atomic.Uint32    // 8: what the segment is (creator, before ACTIVE)
-	Tier      atomic.Uint32    // 12: slabs: place in the order of the search, after it the segment id (creator, before ACTIVE)
-	SegmentID atomic.Uint64    // 16: random, never 0, never used again (creator, before ACTIVE)
-	MutexID   atomic.Uint32    // 24: the segment's mutex: the entry's own number (creator, before ACTIVE)
-	Flags     atomic.Uint32    // 28: reserved, 0 (creator, before ACTIVE)
-	Size      atomic.Uint64    // 32: size of the segment's file in bytes (creator, before ACTIVE)
-	Creator   atomic.Uint64    // 40: the creator's token, for diagnosis (creator, before ACTIVE)
-	Created   atomic.Uint64    // 48: wall time in milliseconds (creator, before ACTIVE)
-	Stack     atomic.Uint64    // 56: slabs: segment id of the stack's tier 0, in that one its own; 0 for other kinds (creator, before ACTIVE)
-	Name      [4]atomic.Uint64 // 64: up to 32 bytes, padded with zeros (creator, before ACTIVE)
-	Params    [4]atomic.Uint64 // 96: slabs: shards, cells per shard, cell size, capacity; applications: theirs (creator, before ACTIVE)
+	State     Uint64    // 0: generation; creator's region + 1 while CREATING, afterwards the number of drains; state (see the state machine, seq-cst CAS)
+	Kind      Uint32    // 8: what the segment is (creator, before ACTIVE)
+	Tier      Uint32    // 12: slabs: place in the order of the search, after it the segment id (creator, before ACTIVE)
+	SegmentID Uint64    // 16: random, never 0, never used again (creator, before ACTIVE)
+	MutexID   Uint32    // 24: the segment's mutex: the entry's own number (creator, before ACTIVE)
+	Flags     Uint32    // 28: reserved, 0 (creator, before ACTIVE)
+	Size      Uint64    // 32: size of the segment's file in bytes (creator, before ACTIVE)
+	Creator   Uint64    // 40: the creator's token, for diagnosis (creator, before ACTIVE)
+	Created   Uint64    // 48: wall time in milliseconds (creator, before ACTIVE)
+	Stack     Uint64    // 56: slabs: segment id of the stack's tier 0, in that one its own; 0 for other kinds (creator, before ACTIVE)
+	Name      [4]Uint64 // 64: up to 32 bytes, padded with zeros (creator, before ACTIVE)
+	Params    [4]Uint64 // 96: slabs: shards, cells per shard, cell size, capacity; applications: theirs (creator, before ACTIVE)
 	_         [64]byte
 }
 
@@ -345,26 +343,26 @@ const SizeRegion = 512
 
 // Region: a process's region, fixed part; held words and mapped words follow it.
 type Region struct {
-	State        atomic.Uint64 // 0: generation and state (lease holder, seq-cst store)
+	State        Uint64 // 0: generation and state (lease holder, seq-cst store)
 	_            [56]byte
-	BootID       [2]atomic.Uint64 // 64: identity: the 16 bytes of the boot id, in its order (owner, before CLAIMED)
-	PidNamespace atomic.Uint64    // 80: identity: inode of the pid namespace (owner, before CLAIMED)
-	Pid          atomic.Uint32    // 88: identity: pid in that namespace (owner, before CLAIMED)
-	UID          atomic.Uint32    // 92: identity: effective user (owner, before CLAIMED)
-	StartTicks   atomic.Uint64    // 96: identity: field 22 of /proc/PID/stat (owner, before CLAIMED)
-	PidfdInode   atomic.Uint64    // 104: identity: inode of a pidfd of the process, 0 where the kernel gives none of its own (owner, before CLAIMED)
-	Instance     [2]atomic.Uint64 // 112: identity: random (owner, before CLAIMED)
-	Acknowledged atomic.Uint64    // 128: the `changes` value of the owner's newest view (owner, seq-cst store)
-	Sleeping     atomic.Uint32    // 136: 1: ring to wake; only the owner writes it (owner, seq-cst store)
-	WakeMode     atomic.Uint32    // 140: how to wake the owner (owner, seq-cst store)
-	WakeSignal   atomic.Uint32    // 144: signal number, stored after the handler is installed (owner, before WakeMode)
-	Flags        atomic.Uint32    // 148: 32 state flags of the application (owner, seq-cst store)
-	Joined       atomic.Uint64    // 152: wall time in milliseconds (owner, before CLAIMED)
+	BootID       [2]Uint64 // 64: identity: the 16 bytes of the boot id, in its order (owner, before CLAIMED)
+	PidNamespace Uint64    // 80: identity: inode of the pid namespace (owner, before CLAIMED)
+	Pid          Uint32    // 88: identity: pid in that namespace (owner, before CLAIMED)
+	UID          Uint32    // 92: identity: effective user (owner, before CLAIMED)
+	StartTicks   Uint64    // 96: identity: field 22 of /proc/PID/stat (owner, before CLAIMED)
+	PidfdInode   Uint64    // 104: identity: inode of a pidfd of the process, 0 where the kernel gives none of its own (owner, before CLAIMED)
+	Instance     [2]Uint64 // 112: identity: random (owner, before CLAIMED)
+	Acknowledged Uint64    // 128: the `changes` value of the owner's newest view (owner, seq-cst store)
+	Sleeping     Uint32    // 136: 1: ring to wake; only the owner writes it (owner, seq-cst store)
+	WakeMode     Uint32    // 140: how to wake the owner (owner, seq-cst store)
+	WakeSignal   Uint32    // 144: signal number, stored after the handler is installed (owner, before WakeMode)
+	Flags        Uint32    // 148: 32 state flags of the application (owner, seq-cst store)
+	Joined       Uint64    // 152: wall time in milliseconds (owner, before CLAIMED)
 	_            [32]byte
-	Reasons      atomic.Uint64 // 192: why the bell was rung; the owner takes them with an exchange (peers, owner, seq-cst or, exchange)
-	Door         atomic.Uint32 // 200: doorbell; also the futex word (peers, owner, seq-cst add)
+	Reasons      Uint64 // 192: why the bell was rung; the owner takes them with an exchange (peers, owner, seq-cst or, exchange)
+	Door         Uint32 // 200: doorbell; also the futex word (peers, owner, seq-cst add)
 	_            [52]byte
-	Counters     [32]atomic.Uint64 // 256: statistics (owner, relaxed store)
+	Counters     [32]Uint64 // 256: statistics (owner, relaxed store)
 }
 
 // Offsets in a Region: who takes the address of a field touches its struct, who adds an offset does not.
@@ -393,39 +391,39 @@ const SizeSlabHeader = 4096
 
 // SlabHeader: first page of a slab.
 type SlabHeader struct {
-	Magic        atomic.Uint64    // 0: SlabMagic (creator, before READY)
-	ReadVersion  atomic.Uint32    // 8: lowest major version that can read the file (creator, before READY)
-	WriteVersion atomic.Uint32    // 12: lowest major version that can write it (creator, before READY)
-	Endian       atomic.Uint64    // 16: EndianMark (creator, before READY)
-	Compatible   atomic.Uint64    // 24: feature bits that a peer may ignore (creator, before READY)
-	Incompatible atomic.Uint64    // 32: feature bits that a peer must know to take part (creator, before READY)
-	Fingerprint  atomic.Uint64    // 40: of the layout, see Versions (creator, before READY)
-	FileSize     atomic.Uint64    // 48: size of the file in bytes (creator, before READY)
-	SegmentID    atomic.Uint64    // 56: as in the file's name and the directory (creator, before READY)
-	DomainUUID   [2]atomic.Uint64 // 64: as in the control segment (creator, before READY)
-	HashSeed     atomic.Uint64    // 80: as in the control segment (creator, before READY)
-	Shards       atomic.Uint32    // 88: number of shards, a power of two (creator, before READY)
-	CellSize     atomic.Uint32    // 92: bytes, a multiple of 64 (creator, before READY)
-	Cells        atomic.Uint32    // 96: cells per shard, numbered from 1 (creator, before READY)
-	Buckets      atomic.Uint32    // 100: index buckets per shard (creator, before READY)
-	Overflow     atomic.Uint32    // 104: overflow buckets per shard, numbered from 1 (creator, before READY)
-	MaxKey       atomic.Uint32    // 108: longest key in bytes (creator, before READY)
-	MaxValue     atomic.Uint32    // 112: longest value in bytes (creator, before READY)
-	Reserve      atomic.Uint32    // 116: cells of the largest record; so many stay free for replacing (creator, before READY)
-	Order        atomic.Uint32    // 120: OrderLRU or OrderS3FIFO (creator, before READY)
-	Full         atomic.Uint32    // 124: FullEvict or FullRefuse (creator, before READY)
-	Capacity     atomic.Uint64    // 128: one-cell records that fit before the first eviction or refusal (creator, before READY)
-	ShardOffset  atomic.Uint64    // 136: where shard 0 starts in the file (creator, before READY)
-	ShardStride  atomic.Uint64    // 144: bytes from one shard to the next (creator, before READY)
-	IndexOffset  atomic.Uint64    // 152: where the buckets start in a shard; the overflow buckets follow them (creator, before READY)
-	CellOffset   atomic.Uint64    // 160: where cell 1 starts in a shard (creator, before READY)
-	GhostOffset  atomic.Uint64    // 168: where the ghosts start in a shard, between overflow buckets and cells (creator, before READY)
-	Ghosts       atomic.Uint32    // 176: ghost buckets per shard; 0 in the lru order (creator, before READY)
-	StampMillis  atomic.Uint32    // 180: a hit stamps a record only if its stamp is older than this; in a stack tier 0's counts (creator, before READY)
-	Created      atomic.Uint64    // 184: wall time in milliseconds (creator, before READY)
-	Checksum     atomic.Uint64    // 192: XXH3-64 of bytes 0 to 191 (creator, before READY)
+	Magic        Uint64    // 0: SlabMagic (creator, before READY)
+	ReadVersion  Uint32    // 8: lowest major version that can read the file (creator, before READY)
+	WriteVersion Uint32    // 12: lowest major version that can write it (creator, before READY)
+	Endian       Uint64    // 16: EndianMark (creator, before READY)
+	Compatible   Uint64    // 24: feature bits that a peer may ignore (creator, before READY)
+	Incompatible Uint64    // 32: feature bits that a peer must know to take part (creator, before READY)
+	Fingerprint  Uint64    // 40: of the layout, see Versions (creator, before READY)
+	FileSize     Uint64    // 48: size of the file in bytes (creator, before READY)
+	SegmentID    Uint64    // 56: as in the file's name and the directory (creator, before READY)
+	DomainUUID   [2]Uint64 // 64: as in the control segment (creator, before READY)
+	HashSeed     Uint64    // 80: as in the control segment (creator, before READY)
+	Shards       Uint32    // 88: number of shards, a power of two (creator, before READY)
+	CellSize     Uint32    // 92: bytes, a multiple of 64 (creator, before READY)
+	Cells        Uint32    // 96: cells per shard, numbered from 1 (creator, before READY)
+	Buckets      Uint32    // 100: index buckets per shard (creator, before READY)
+	Overflow     Uint32    // 104: overflow buckets per shard, numbered from 1 (creator, before READY)
+	MaxKey       Uint32    // 108: longest key in bytes (creator, before READY)
+	MaxValue     Uint32    // 112: longest value in bytes (creator, before READY)
+	Reserve      Uint32    // 116: cells of the largest record; so many stay free for replacing (creator, before READY)
+	Order        Uint32    // 120: OrderLRU or OrderS3FIFO (creator, before READY)
+	Full         Uint32    // 124: FullEvict or FullRefuse (creator, before READY)
+	Capacity     Uint64    // 128: one-cell records that fit before the first eviction or refusal (creator, before READY)
+	ShardOffset  Uint64    // 136: where shard 0 starts in the file (creator, before READY)
+	ShardStride  Uint64    // 144: bytes from one shard to the next (creator, before READY)
+	IndexOffset  Uint64    // 152: where the buckets start in a shard; the overflow buckets follow them (creator, before READY)
+	CellOffset   Uint64    // 160: where cell 1 starts in a shard (creator, before READY)
+	GhostOffset  Uint64    // 168: where the ghosts start in a shard, between overflow buckets and cells (creator, before READY)
+	Ghosts       Uint32    // 176: ghost buckets per shard; 0 in the lru order (creator, before READY)
+	StampMillis  Uint32    // 180: a hit stamps a record only if its stamp is older than this; in a stack tier 0's counts (creator, before READY)
+	Created      Uint64    // 184: wall time in milliseconds (creator, before READY)
+	Checksum     Uint64    // 192: XXH3-64 of bytes 0 to 191 (creator, before READY)
 	_            [56]byte
-	Ready        atomic.Uint64 // 256: 1 when every other field is valid (creator, release, last)
+	Ready        Uint64 // 256: 1 when every other field is valid (creator, release, last)
 	_            [3832]byte
 }
 
@@ -473,41 +471,41 @@ const SizeShard = 512
 
 // Shard: start of a shard.
 type Shard struct {
-	Lock          atomic.Uint64 // 0: lock word of the column; below tier 0 unused, as are Futex, Epoch and Sequence (any, seq-cst CAS)
-	Futex         atomic.Uint32 // 8: waiters sleep on it (unlockers, seq-cst add)
+	Lock          Uint64 // 0: lock word of the column; below tier 0 unused, as are Futex, Epoch and Sequence (any, seq-cst CAS)
+	Futex         Uint32 // 8: waiters sleep on it (unlockers, seq-cst add)
 	_             [52]byte
-	Epoch         atomic.Uint64 // 64: odd while a rebuild of the column runs; counts rebuilds, moves up, and removals below tier 0 (lock holder, seq-cst store, add)
-	Turn          atomic.Uint64 // 72: promotion window; records are promoted at most once per turn (lock holder, seq-cst store)
+	Epoch         Uint64 // 64: odd while a rebuild of the column runs; counts rebuilds, moves up, and removals below tier 0 (lock holder, seq-cst store, add)
+	Turn          Uint64 // 72: promotion window; records are promoted at most once per turn (lock holder, seq-cst store)
 	_             [48]byte
-	Sequence      atomic.Uint64 // 128: last sequence number given to a version of the column (lock holder, under the lock)
-	Live          atomic.Uint32 // 136: records (lock holder, under the lock)
-	Used          atomic.Uint32 // 140: cells that belong to records (lock holder, under the lock)
-	FreeHead      atomic.Uint32 // 144: first cell of the free list, linked by CellHeader.Chain; 0 ends it (lock holder, under the lock)
-	Bump          atomic.Uint32 // 148: highest cell ever used (lock holder, under the lock)
-	OverflowHead  atomic.Uint32 // 152: first free overflow bucket, linked by Bucket.Link; 0 ends it (lock holder, under the lock)
-	OverflowBump  atomic.Uint32 // 156: highest overflow bucket ever used (lock holder, under the lock)
-	Front         atomic.Uint32 // 160: most recently used record of the list (lock holder, under the lock)
-	Back          atomic.Uint32 // 164: least recently used record of the list (lock holder, under the lock)
-	TurnLeft      atomic.Uint32 // 168: records to be written before the turn advances (lock holder, under the lock)
-	SmallFront    atomic.Uint32 // 172: s3fifo: newest record of the small queue; Front and Back are the main queue's (lock holder, under the lock)
-	SmallBack     atomic.Uint32 // 176: s3fifo: oldest record of the small queue (lock holder, under the lock)
-	SmallCount    atomic.Uint32 // 180: s3fifo: records in the small queue (lock holder, under the lock)
+	Sequence      Uint64 // 128: last sequence number given to a version of the column (lock holder, under the lock)
+	Live          Uint32 // 136: records (lock holder, under the lock)
+	Used          Uint32 // 140: cells that belong to records (lock holder, under the lock)
+	FreeHead      Uint32 // 144: first cell of the free list, linked by CellHeader.Chain; 0 ends it (lock holder, under the lock)
+	Bump          Uint32 // 148: highest cell ever used (lock holder, under the lock)
+	OverflowHead  Uint32 // 152: first free overflow bucket, linked by Bucket.Link; 0 ends it (lock holder, under the lock)
+	OverflowBump  Uint32 // 156: highest overflow bucket ever used (lock holder, under the lock)
+	Front         Uint32 // 160: most recently used record of the list (lock holder, under the lock)
+	Back          Uint32 // 164: least recently used record of the list (lock holder, under the lock)
+	TurnLeft      Uint32 // 168: records to be written before the turn advances (lock holder, under the lock)
+	SmallFront    Uint32 // 172: s3fifo: newest record of the small queue; Front and Back are the main queue's (lock holder, under the lock)
+	SmallBack     Uint32 // 176: s3fifo: oldest record of the small queue (lock holder, under the lock)
+	SmallCount    Uint32 // 180: s3fifo: records in the small queue (lock holder, under the lock)
 	_             [8]byte
-	Bytes         atomic.Uint64 // 192: key and value bytes of the records (lock holder, under the lock)
-	Sets          atomic.Uint64 // 200: records written (lock holder, under the lock)
-	Deletes       atomic.Uint64 // 208: records deleted (lock holder, under the lock)
-	EvictedFull   atomic.Uint64 // 216: records evicted to make room (lock holder, under the lock)
-	EvictedCutoff atomic.Uint64 // 224: records evicted by a cutoff (lock holder, under the lock)
-	Rebuilds      atomic.Uint64 // 232: rebuilds completed (lock holder, under the lock)
-	Steals        atomic.Uint64 // 240: times the lock was taken from the dead (lock holder, under the lock)
-	Dropped       atomic.Uint64 // 248: records given up by rebuilds as damaged (lock holder, under the lock)
-	EvictedTag    atomic.Uint64 // 256: records evicted by their tag (lock holder, under the lock)
-	Cleared       atomic.Uint64 // 264: records removed by Clear (lock holder, under the lock)
-	AgeSum        atomic.Uint64 // 272: milliseconds since their last use, of all records evicted to make room (lock holder, under the lock)
-	AgeLast       atomic.Uint64 // 280: milliseconds since its last use, of the record last evicted to make room (lock holder, under the lock)
-	MovedIn       atomic.Uint64 // 288: records that came from another tier (lock holder, under the lock)
-	MovedOut      atomic.Uint64 // 296: records that went to another tier (lock holder, under the lock)
-	Expired       atomic.Uint64 // 304: records removed as they had expired (lock holder, under the lock)
+	Bytes         Uint64 // 192: key and value bytes of the records (lock holder, under the lock)
+	Sets          Uint64 // 200: records written (lock holder, under the lock)
+	Deletes       Uint64 // 208: records deleted (lock holder, under the lock)
+	EvictedFull   Uint64 // 216: records evicted to make room (lock holder, under the lock)
+	EvictedCutoff Uint64 // 224: records evicted by a cutoff (lock holder, under the lock)
+	Rebuilds      Uint64 // 232: rebuilds completed (lock holder, under the lock)
+	Steals        Uint64 // 240: times the lock was taken from the dead (lock holder, under the lock)
+	Dropped       Uint64 // 248: records given up by rebuilds as damaged (lock holder, under the lock)
+	EvictedTag    Uint64 // 256: records evicted by their tag (lock holder, under the lock)
+	Cleared       Uint64 // 264: records removed by Clear (lock holder, under the lock)
+	AgeSum        Uint64 // 272: milliseconds since their last use, of all records evicted to make room (lock holder, under the lock)
+	AgeLast       Uint64 // 280: milliseconds since its last use, of the record last evicted to make room (lock holder, under the lock)
+	MovedIn       Uint64 // 288: records that came from another tier (lock holder, under the lock)
+	MovedOut      Uint64 // 296: records that went to another tier (lock holder, under the lock)
+	Expired       Uint64 // 304: records removed as they had expired (lock holder, under the lock)
 	_             [200]byte
 }
 
@@ -552,8 +550,8 @@ const SizeBucket = 64
 
 // Bucket: an index bucket, one cache line.
 type Bucket struct {
-	Slots [7]atomic.Uint64 // 0: tag << 32 | cell; 0 is empty (lock holder, seq-cst store)
-	Link  atomic.Uint64    // 56: number of the next overflow bucket; 0 ends the chain (lock holder, seq-cst store)
+	Slots [7]Uint64 // 0: tag << 32 | cell; 0 is empty (lock holder, seq-cst store)
+	Link  Uint64    // 56: number of the next overflow bucket; 0 ends the chain (lock holder, seq-cst store)
 }
 
 // Offsets in a Bucket: who takes the address of a field touches its struct, who adds an offset does not.
@@ -567,15 +565,15 @@ const SizeCellHeader = 48
 
 // CellHeader: start of a record's first cell; key bytes then value bytes follow.
 type CellHeader struct {
-	Version     atomic.Uint64 // 0: state of the cell and version of the record (lock holder, seq-cst store)
-	Recency     atomic.Uint64 // 8: last use, turn, count (lock holder, readers, seq-cst CAS, or as in Lookup)
-	Prev        atomic.Uint32 // 16: neighbour towards the front, and QueueSmall (lock holder, under the lock)
-	Next        atomic.Uint32 // 20: neighbour towards the back (lock holder, under the lock)
-	Expiry      atomic.Uint64 // 24: expiry and stale-until (lock holder, seq-cst store)
-	ValueLength atomic.Uint32 // 32: bytes of the value (lock holder, while odd)
-	KeyFlags    atomic.Uint32 // 36: bytes of the key, flags (lock holder, while odd)
-	Chain       atomic.Uint32 // 40: first tail; in a free cell the next free one (lock holder, while odd)
-	UserTag     atomic.Uint32 // 44: the application's tag; 0 is none (lock holder, while odd)
+	Version     Uint64 // 0: state of the cell and version of the record (lock holder, seq-cst store)
+	Recency     Uint64 // 8: last use, turn, count (lock holder, readers, seq-cst CAS, or as in Lookup)
+	Prev        Uint32 // 16: neighbour towards the front, and QueueSmall (lock holder, under the lock)
+	Next        Uint32 // 20: neighbour towards the back (lock holder, under the lock)
+	Expiry      Uint64 // 24: expiry and stale-until (lock holder, seq-cst store)
+	ValueLength Uint32 // 32: bytes of the value (lock holder, while odd)
+	KeyFlags    Uint32 // 36: bytes of the key, flags (lock holder, while odd)
+	Chain       Uint32 // 40: first tail; in a free cell the next free one (lock holder, while odd)
+	UserTag     Uint32 // 44: the application's tag; 0 is none (lock holder, while odd)
 }
 
 // Offsets in a CellHeader: who takes the address of a field touches its struct, who adds an offset does not.
@@ -596,9 +594,9 @@ const SizeTailHeader = 24
 
 // TailHeader: start of a record's further cells; payload bytes follow.
 type TailHeader struct {
-	Version atomic.Uint64 // 0: the head's version with state PART (lock holder, seq-cst store)
-	Hole    atomic.Uint64 // 8: meaningless: a late reader of an earlier head may stamp it (late readers)
-	Chain   atomic.Uint32 // 16: next tail (lock holder, while odd)
+	Version Uint64 // 0: the head's version with state PART (lock holder, seq-cst store)
+	Hole    Uint64 // 8: meaningless: a late reader of an earlier head may stamp it (late readers)
+	Chain   Uint32 // 16: next tail (lock holder, while odd)
 	_       [4]byte
 }
 

@@ -2,7 +2,6 @@ package layout
 
 import (
 	"reflect"
-	"sync/atomic"
 	"testing"
 )
 
@@ -21,7 +20,7 @@ var mapped = map[reflect.Type]uintptr{
 // Other processes have other address spaces, and may write any word at any time:
 // nothing but atomics of fixed width, aligned, and padding.
 func TestMapped_OnlyAlignedAtomics(t *testing.T) {
-	width := map[reflect.Type]uintptr{reflect.TypeFor[atomic.Uint32](): 4, reflect.TypeFor[atomic.Uint64](): 8}
+	width := map[reflect.Type]uintptr{reflect.TypeFor[Uint32](): 4, reflect.TypeFor[Uint64](): 8}
 	for typ, size := range mapped {
 		if typ.Size() != size || size%8 != 0 {
 			t.Errorf("%v has %d bytes, want %d, a multiple of 8", typ, typ.Size(), size)

@@ -19,6 +19,7 @@ const module = "github.com/flagstone-shm/flagstone"
 // ranks orders the packages: each may import those of lower rank only. A folder
 // below a listed one has its rank, and may import within it.
 var ranks = map[string]int{
+	"internal/step":     -1,
 	"internal/layout":   0,
 	"internal/clock":    1,
 	"internal/shm":      1,

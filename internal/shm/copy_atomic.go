@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // Copies by atomic words: elsewhere than on amd64 plain accesses may move
@@ -52,6 +54,7 @@ func (w Window) Equal(off uint64, b []byte) bool {
 // Write copies b to off. Bytes beside b in the same words keep their values,
 // which is right because one lock holder writes a cell.
 func (w Window) Write(off uint64, b []byte) {
+	step.Here()
 	w.at(off, uint64(len(b)))
 	for len(b) > 0 {
 		p, shift := w.word(off)

@@ -5,6 +5,8 @@ package shm
 import (
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // On amd64 loads are not reordered with loads nor stores with stores, so plain
@@ -23,11 +25,19 @@ func (w Window) Equal(off uint64, b []byte) bool {
 
 // Write copies b to off.
 func (w Window) Write(off uint64, b []byte) {
-	copy(unsafe.Slice((*byte)(w.at(off, uint64(len(b)))), len(b)), b)
+	to := unsafe.Slice((*byte)(w.at(off, uint64(len(b)))), len(b))
+	if step.On { // who dies in the middle leaves half of it
+		step.Here()
+		n := copy(to, b[:len(b)/2])
+		to, b = to[n:], b[n:]
+	}
+	step.Here()
+	copy(to, b)
 }
 
 // Zero clears n bytes at off.
 func (w Window) Zero(off, n uint64) {
+	step.Here()
 	clear(unsafe.Slice((*byte)(w.at(off, n)), n))
 }
 

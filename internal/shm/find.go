@@ -1,6 +1,10 @@
 package shm
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+)
 
 // Finder answers the common case of a lookup in one shard: the first slot with the
 // tag names a live record of one cell that has the key and is not expired, its
@@ -15,8 +19,8 @@ import "sync/atomic"
 // cases.
 type Finder struct {
 	Index, Cells Window         // buckets, then overflow buckets; cells
-	Epoch, Turn  *atomic.Uint64 // of the shard
-	Wall, Now    *atomic.Uint64 // the domain's clocks
+	Epoch, Turn  *layout.Uint64 // of the shard
+	Wall, Now    *layout.Uint64 // the domain's clocks
 	Buckets      uint64         // at most as many as Index has lines
 	CellSize     uint64         // bytes, a multiple of 64
 	Payload      uint64         // bytes of key and value in one cell

@@ -1,4 +1,4 @@
-//go:build !race
+//go:build !race && !steps
 
 //lint:file-ignore U1000 find_amd64.s uses the constants.
 

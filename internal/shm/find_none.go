@@ -1,10 +1,9 @@
-//go:build !amd64 || race
+//go:build !amd64 || race || steps
 
 package shm
 
 import (
 	"math/bits"
-	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 )
@@ -65,7 +64,7 @@ func (f *Finder) PrefetchBucket(hash uint64) {
 // which it waits for, names.
 func (f *Finder) PrefetchRecord(hash uint64) {
 	off, i, _ := f.line(hash)
-	line := At[[8]atomic.Uint64](f.Index, off)
+	line := At[[8]layout.Uint64](f.Index, off)
 	if cell := uint64(uint32(line[i&7].Load()) - 1); cell < f.Count {
 		f.Cells.Prefetch(cell * f.CellSize)
 		f.Cells.Prefetch(cell*f.CellSize + layout.LineSize)

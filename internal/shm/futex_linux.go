@@ -2,11 +2,13 @@ package shm
 
 import (
 	"fmt"
-	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // Operations of futex(2); not the PRIVATE ones, as waker and waiter are
@@ -19,7 +21,7 @@ const (
 // FutexWait sleeps while *addr equals seen, for timeout at most, until FutexWake.
 // It may return early for no reason (a signal, say): the caller looks again. It
 // holds an OS thread meanwhile. It pairs with FutexWake after a change of *addr.
-func FutexWait(addr *atomic.Uint32, seen uint32, timeout time.Duration) error {
+func FutexWait(addr *layout.Uint32, seen uint32, timeout time.Duration) error {
 	ts := unix.NsecToTimespec(timeout.Nanoseconds())
 	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(addr)), futexWait,
 		uintptr(seen), uintptr(unsafe.Pointer(&ts)), 0, 0)
@@ -31,7 +33,8 @@ func FutexWait(addr *atomic.Uint32, seen uint32, timeout time.Duration) error {
 }
 
 // FutexWake wakes at most n waiters of addr.
-func FutexWake(addr *atomic.Uint32, n int) error {
+func FutexWake(addr *layout.Uint32, n int) error {
+	step.Here()
 	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(addr)), futexWake, uintptr(n), 0, 0, 0)
 	if errno != 0 {
 		return futexError("wake", errno)

@@ -9,11 +9,14 @@ import (
 
 	"github.com/edsrzf/mmap-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // Create makes the file name in the directory, which must not exist, reserves
 // its blocks and maps it. It touches no page. On failure there is no file.
 func Create(dir *os.File, name string, size uint64, perm os.FileMode) (*Segment, *os.File, error) {
+	step.Here()
 	f, err := openAt(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, perm)
 	if err != nil {
 		return nil, nil, err
@@ -21,6 +24,7 @@ func Create(dir *os.File, name string, size uint64, perm os.FileMode) (*Segment,
 	s, err := reserveAndMap(f, size)
 	if err != nil {
 		f.Close()
+		step.Here()
 		return nil, nil, errors.Join(err, unix.Unlinkat(int(dir.Fd()), name, 0))
 	}
 	return s, f, nil
@@ -39,6 +43,7 @@ func OpenFile(dir *os.File, name string, create bool, perm os.FileMode) (*os.Fil
 	flags := unix.O_RDWR
 	if create {
 		flags |= unix.O_CREAT
+		step.Here()
 	}
 	return openAt(dir, name, flags, perm)
 }
@@ -96,6 +101,7 @@ func Reserve(f *os.File, size uint64) error {
 	if err := Room(f, size); err != nil {
 		return err
 	}
+	step.Here()
 	_, err := retry(func() (int, error) { return 0, unix.Fallocate(int(f.Fd()), 0, 0, int64(size)) })
 	switch {
 	case err == unix.ENOSPC || err == unix.EFBIG || err == unix.EDQUOT:
@@ -113,6 +119,7 @@ func Reserve(f *os.File, size uint64) error {
 // file system cannot, nothing happens and the pages go with the last mapping.
 func Release(f *os.File, size uint64) error {
 	end := (size | 4095) + 1 // whole pages, and never none, which the kernel refuses
+	step.Here()
 	_, err := retry(func() (int, error) {
 		return 0, unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, int64(end))
 	})

@@ -12,11 +12,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
 const fileVariable = "FLAGSTONE_TEST_FILE"
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			panic(err)
 		}
-		word, bell := At[atomic.Uint64](s.Window(), 0), At[atomic.Uint32](s.Window(), 64)
+		word, bell := At[layout.Uint64](s.Window(), 0), At[layout.Uint32](s.Window(), 64)
 		fmt.Println("ready")
 		for {
 			seen := bell.Load()
@@ -90,7 +91,7 @@ func TestProcesses_OneSegment_ShareWordsAndFutexes(t *testing.T) {
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	lines := bufio.NewScanner(out)
 	lines.Scan()
-	word, bell := At[atomic.Uint64](s.Window(), 0), At[atomic.Uint32](s.Window(), 64)
+	word, bell := At[layout.Uint64](s.Window(), 0), At[layout.Uint32](s.Window(), 64)
 	word.Store(7)
 	for range 50 {
 		bell.Store(1)
@@ -274,10 +275,10 @@ func TestFault_FileTruncated_ErrFaultAndProcessLives(t *testing.T) {
 	}
 	const gone = 8192
 	for name, access := range map[string]func(){
-		"load":   func() { At[atomic.Uint64](w, gone).Load() },
-		"store":  func() { At[atomic.Uint64](w, gone).Store(1) },
-		"add":    func() { At[atomic.Uint32](w, gone).Add(1) },
-		"CAS":    func() { At[atomic.Uint64](w, gone).CompareAndSwap(0, 1) },
+		"load":   func() { At[layout.Uint64](w, gone).Load() },
+		"store":  func() { At[layout.Uint64](w, gone).Store(1) },
+		"add":    func() { At[layout.Uint32](w, gone).Add(1) },
+		"CAS":    func() { At[layout.Uint64](w, gone).CompareAndSwap(0, 1) },
 		"Append": func() { w.Append(nil, gone-5, 10_000) },
 		"Equal":  func() { w.Equal(gone, make([]byte, 100)) },
 		"Write":  func() { w.Write(gone, make([]byte, 100)) },
@@ -298,7 +299,7 @@ func TestFault_FileTruncated_ErrFaultAndProcessLives(t *testing.T) {
 func TestClose_ReaderInside_SeesZeros(t *testing.T) {
 	s, _ := create(t, 64<<10)
 	w := s.Window()
-	word := At[atomic.Uint64](w, 4096)
+	word := At[layout.Uint64](w, 4096)
 	word.Store(5)
 	inside, done := make(chan struct{}), make(chan error)
 	go func() {
@@ -350,8 +351,8 @@ func TestMapReadOnly_Store_FaultsLoadSeesOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	At[atomic.Uint64](s.Window(), 8).Store(77)
-	word := At[atomic.Uint64](looking.Window(), 8)
+	At[layout.Uint64](s.Window(), 8).Store(77)
+	word := At[layout.Uint64](looking.Window(), 8)
 	if word.Load() != 77 {
 		t.Error("not seen")
 	}
@@ -449,7 +450,7 @@ func TestMap_TouchesNoPage(t *testing.T) {
 	if kB := resident(t, uintptr(again.base)); kB != 0 {
 		t.Errorf("Map: %d kB resident", kB)
 	}
-	if At[atomic.Uint64](again.Window(), 0).Load() != 0 {
+	if At[layout.Uint64](again.Window(), 0).Load() != 0 {
 		t.Fatal("not zero")
 	}
 }

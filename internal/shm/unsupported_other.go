@@ -5,8 +5,9 @@ package shm
 import (
 	"os"
 	"runtime"
-	"sync/atomic"
 	"time"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
 // Create, OpenFile, OpenReadOnly, Room, Reserve, Release, Map and MapReadOnly return
@@ -34,7 +35,7 @@ func (*Segment) clear() error { return nil }
 
 // FutexWait waits a moment, as it may: the caller looks again. Segments are of one
 // process here, whose goroutines queue in front of a lock's words.
-func FutexWait(addr *atomic.Uint32, seen uint32, timeout time.Duration) error {
+func FutexWait(addr *layout.Uint32, seen uint32, timeout time.Duration) error {
 	runtime.Gosched()
 	if addr.Load() == seen {
 		time.Sleep(min(timeout, time.Millisecond))
@@ -43,4 +44,4 @@ func FutexWait(addr *atomic.Uint32, seen uint32, timeout time.Duration) error {
 }
 
 // FutexWake wakes nobody: waiters look by themselves.
-func FutexWake(*atomic.Uint32, int) error { return nil }
+func FutexWake(*layout.Uint32, int) error { return nil }

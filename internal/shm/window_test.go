@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"math"
-	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
 // guarded runs f as operations on segments do.
@@ -23,12 +24,12 @@ func TestWindow_OutOfBounds_ErrBounds(t *testing.T) {
 	w := whole.Sub(64, 128)
 	huge := uint64(math.MaxUint64)
 	for name, f := range map[string]func(){
-		"At behind the end":        func() { At[atomic.Uint64](w, 128) },
-		"At over the end":          func() { At[[2]atomic.Uint64](w, 120) },
-		"At misaligned":            func() { At[atomic.Uint64](w, 4) },
-		"At misaligned by one":     func() { At[atomic.Uint32](w, 1) },
-		"At overflow":              func() { At[atomic.Uint64](w, huge-7) },
-		"At the last word of all":  func() { At[atomic.Uint64](w, huge&^7) },
+		"At behind the end":        func() { At[layout.Uint64](w, 128) },
+		"At over the end":          func() { At[[2]layout.Uint64](w, 120) },
+		"At misaligned":            func() { At[layout.Uint64](w, 4) },
+		"At misaligned by one":     func() { At[layout.Uint32](w, 1) },
+		"At overflow":              func() { At[layout.Uint64](w, huge-7) },
+		"At the last word of all":  func() { At[layout.Uint64](w, huge&^7) },
 		"Sub over the end":         func() { w.Sub(64, 72) },
 		"Sub overflow":             func() { w.Sub(64, huge&^7-56) },
 		"Sub misaligned offset":    func() { w.Sub(4, 8) },
@@ -43,15 +44,15 @@ func TestWindow_OutOfBounds_ErrBounds(t *testing.T) {
 		"Zero overflow":            func() { w.Zero(8, huge-7) },
 		"MatchTags over the end":   func() { w.MatchTags(72, 0) },
 		"MatchTags overflow":       func() { w.MatchTags(huge-63, 0) },
-		"anything of the zero one": func() { At[atomic.Uint32](Window{}, 0) },
+		"anything of the zero one": func() { At[layout.Uint32](Window{}, 0) },
 	} {
 		if err := guarded(s, f); !errors.Is(err, ErrBounds) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if err := guarded(s, func() {
-		At[atomic.Uint64](w, 120).Store(7)
-		if At[atomic.Uint64](whole, 64+120).Load() != 7 {
+		At[layout.Uint64](w, 120).Store(7)
+		if At[layout.Uint64](whole, 64+120).Load() != 7 {
 			t.Error("Sub starts elsewhere")
 		}
 		w.Sub(128, 0)
@@ -131,7 +132,7 @@ func TestMatchTags_AnyLine_AsALoop(t *testing.T) {
 		tag, want := tags.Draw(t, "tag"), uint32(0)
 		for i := range uint64(8) {
 			high, low := tags.Draw(t, "high"), tags.Draw(t, "low")
-			At[atomic.Uint64](w, off+8*i).Store(uint64(high)<<32 | uint64(low))
+			At[layout.Uint64](w, off+8*i).Store(uint64(high)<<32 | uint64(low))
 			if i < 7 && high == tag {
 				want |= 2 << (2 * i)
 			}
