@@ -27,10 +27,11 @@ demo: build ## four processes do real work through one cache, and one is killed
 	bin/flagstone demo
 
 .PHONY: test
-test: go-version ## every test, the race run, 10 s of each fuzz target, and the models
+test: go-version ## every test, the race run, 30 s of torture, 10 s of each fuzz target, and the models
 	$(GO) vet $(PACKAGES)
 	$(GO) test $(PACKAGES)
 	$(GO) test -race -short $(PACKAGES)
+	$(GO) run ./cmd/flagstone torture --seconds 30
 	cd bench && $(GO) test ./...
 	$(MAKE) fuzz
 	@if command -v spin >/dev/null && command -v cc >/dev/null; then $(MAKE) models; \
