@@ -77,6 +77,13 @@ var (
 	ErrCorrupt = slab.ErrCorrupt
 	// ErrClosed says that the handle was closed.
 	ErrClosed = table.ErrClosed
+	// ErrForked says that this process was forked, without exec, by the one that opened
+	// the handle. It is nothing that a child can use: its operations return this, Close
+	// gives the child's descriptors back and leaves the parent's handle as it is, and
+	// Open and Destroy return it too, as Go's runtime does not outlive such a fork.
+	// Whatever exec starts, as os/exec does, opens the cache anew. A Private cache goes
+	// on in a child.
+	ErrForked = table.ErrForked
 	// ErrDestroyed says that somebody destroyed the cache: close the handle, and
 	// open the name anew.
 	ErrDestroyed = table.ErrDestroyed

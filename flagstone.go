@@ -216,8 +216,8 @@ type Difference struct {
 // room; a *table.FormatError or *slab.FormatError for files that are not this
 // library's, or, being ErrStaleBoot, from before the last boot; a
 // *table.AccessError for files or directories that others could tamper with;
-// ErrUnsupported on other systems than Linux, unless it is Private. It touches no
-// page of the slab but the header.
+// ErrForked in a forked child; ErrUnsupported on other systems than Linux, unless it
+// is Private. It touches no page of the slab but the header.
 func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
@@ -328,8 +328,17 @@ func (c *Cache) Differences() []Difference { return c.differences }
 // Close gives the handle's region and mappings back, those of independent slabs too,
 // and the mutexes and locks of slabs that it holds. It waits for the handle's
 // operations that hold or await a lock; lookups still running return ErrClosed,
-// as does every later call. Other processes notice nothing, and the cache stays.
-func (c *Cache) Close() error { return c.close() }
+// as does every later call. Other processes notice nothing, and the cache stays. In a
+// forked child it gives the child's descriptors back, see ErrForked.
+func (c *Cache) Close() error {
+	switch {
+	case c.forked() == nil:
+		return c.close()
+	case c.slabName == primary:
+		return c.table.Close()
+	}
+	return nil
+}
 
 func (c *Cache) shut() error {
 	c.steward.close()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/slab"
 	"github.com/flagstone-shm/flagstone/table"
 )
@@ -34,6 +35,15 @@ type handle struct {
 	left    Counters          // of those that were closed
 
 	dismissed sync.WaitGroup // those that close slabs
+}
+
+// forked returns ErrForked in a child of the process that opened the handle. It comes
+// before all locks, which threads that the child has not may hold.
+func (h *handle) forked() error {
+	if _, alone := h.table.(*private); !alone && shm.Forked() {
+		return ErrForked
+	}
+	return nil
 }
 
 // open returns the cache of a stack, used by s, and opens it if this handle has not
@@ -70,6 +80,9 @@ func (h *handle) open(of *Cache, top table.Entry, s *Slab) (*Cache, error) {
 
 // leave closes the slab's cache if nobody uses it any more.
 func (h *handle) leave(s *Slab) error {
+	if h.forked() != nil {
+		return nil
+	}
 	h.opening.Lock()
 	defer h.opening.Unlock()
 	c, uses := h.users[s]
@@ -125,6 +138,9 @@ func (h *handle) all() ([]*Cache, Counters) {
 
 // follow makes the views new if the directory has changed.
 func (h *handle) follow(how How) {
+	if h.forked() != nil {
+		return
+	}
 	changes := h.table.Changes()
 	caches, _ := h.all()
 	for _, c := range caches {
@@ -136,6 +152,9 @@ func (h *handle) follow(how How) {
 
 // publishCounters lets the peers see this handle's figures in its region.
 func (h *handle) publishCounters() {
+	if h.forked() != nil {
+		return
+	}
 	h.pulse.publishing.Lock()
 	defer h.pulse.publishing.Unlock()
 	caches, sum := h.all()

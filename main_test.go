@@ -220,6 +220,15 @@ type child struct {
 // start starts a child that has not opened the cache yet.
 func start(t *testing.T, dir string) *child {
 	t.Helper()
+	c := prepared(t, dir)
+	must(t, c.cmd.Start())
+	t.Cleanup(c.kill)
+	return c
+}
+
+// prepared is start before it starts it.
+func prepared(t *testing.T, dir string) *child {
+	t.Helper()
 	c := &child{t: t, cmd: exec.Command("/proc/self/exe"), region: -1}
 	c.cmd.Env = append(os.Environ(), dirVariable+"="+dir)
 	c.cmd.Stderr = os.Stderr
@@ -229,8 +238,6 @@ func start(t *testing.T, dir string) *child {
 	out, err := c.cmd.StdoutPipe()
 	must(t, err)
 	c.lines = bufio.NewScanner(out)
-	must(t, c.cmd.Start())
-	t.Cleanup(c.kill)
 	return c
 }
 

@@ -206,7 +206,7 @@ func (s *steward) lead() (err error) {
 		return s.resign()
 	}
 	if s.leading {
-		return s.cache.table.Usable()
+		return s.stay()
 	}
 	s.leading = true
 	if t := s.cache.control; t != nil {
@@ -227,6 +227,18 @@ func (s *steward) lead() (err error) {
 		s.tell(Event{Kind: EventSteward})
 	}
 	return nil
+}
+
+// stay makes sure that this handle still is the steward.
+func (s *steward) stay() (err error) {
+	t := s.cache.control
+	if t == nil {
+		return s.cache.table.Usable()
+	}
+	if s.leading, err = t.Lead(); err == nil && !s.leading {
+		s.tell(Event{Kind: EventResigned})
+	}
+	return err
 }
 
 // minded reports whether this handle has duties beyond those of any steward, or was
@@ -273,6 +285,9 @@ func (s *steward) tell(e Event) {
 func (c *Cache) Lead(ctx context.Context) error {
 	if c.control == nil {
 		return fmt.Errorf("lead: %w", c.alone())
+	}
+	if err := c.forked(); err != nil {
+		return fmt.Errorf("lead: %w", err)
 	}
 	s := &c.steward
 	s.standing.Add(1)

@@ -128,6 +128,9 @@ func (c *Cache) refresh(old *view, how How) error {
 // replace is refresh, and returns the new view, if there is one, to be told about
 // without the lock.
 func (c *Cache) replace(old *view) (next *view, err error) {
+	if err := c.forked(); err != nil {
+		return nil, err
+	}
 	c.refreshing.Lock()
 	defer c.refreshing.Unlock()
 	if c.ended != nil {

@@ -44,6 +44,12 @@ type Owner interface {
 	Dead(token uint64) bool
 }
 
+// Describer is an Owner who can say more of others than their numbers, for ErrBusy.
+type Describer interface {
+	// Describe says in words who a token names, and what keeps them; "" is nothing.
+	Describe(token uint64) string
+}
+
 // Token packs a region and its generation as they stand in a lock word.
 func Token(region, generation uint32) uint64 {
 	return uint64(generation)<<layout.LockGenerationShift | uint64(region+1)<<layout.LockRegionShift
@@ -266,7 +272,13 @@ func (m *Mutex) wait(ctx context.Context) (consistent bool, err error) {
 
 func (m *Mutex) busy(word uint64, err error) error {
 	if region, generation, ok := Region(word); ok {
-		return fmt.Errorf("%w, held by region %d generation %d: %w", ErrBusy, region, generation, err)
+		who := fmt.Sprintf("region %d generation %d", region, generation)
+		if d, ok := m.owner.(Describer); ok {
+			if text := d.Describe(ownerOf(word)); text != "" {
+				who += ", " + text
+			}
+		}
+		return fmt.Errorf("%w, held by %s: %w", ErrBusy, who, err)
 	}
 	return fmt.Errorf("%w: %w", ErrBusy, err)
 }

@@ -11,6 +11,9 @@ import (
 // guarded runs f, which touches no mapped memory but a region, and returns a
 // fault of it as shm.ErrFault.
 func guarded(f func() error) (err error) {
+	if shm.Forked() { // the parent's region
+		return shm.ErrForked
+	}
 	defer func(old bool) {
 		debug.SetPanicOnFault(old)
 		switch e := recover().(type) {

@@ -80,6 +80,9 @@ func (b *Batch) Miss(n int) {
 // lookupGroup asks for the buckets of all keys, then for the records that their
 // slots name, and only then reads.
 func (st *Stack) lookupGroup(b *Batch, keys [][]byte, found []span, flags uint32) error {
+	if err := st.top.forked(); err != nil {
+		return err
+	}
 	var hashes [group]uint64
 	for i, k := range keys {
 		hashes[i] = st.HashOf(k)

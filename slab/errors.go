@@ -51,6 +51,8 @@ var (
 	ErrClosed = lock.ErrClosed
 	// ErrLost says that this process was taken for dead; see lock.ErrLost.
 	ErrLost = lock.ErrLost
+	// ErrForked says that the slab is that of the process that this one was forked from.
+	ErrForked = shm.ErrForked
 	// ErrFault says that the kernel refused an access: the file was truncated.
 	ErrFault = shm.ErrFault
 )

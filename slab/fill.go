@@ -41,5 +41,5 @@ func (s *Slab) usableSlab() error {
 	if s.closed.Load() {
 		return ErrClosed
 	}
-	return nil
+	return s.forked()
 }

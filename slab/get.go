@@ -150,6 +150,9 @@ func (st *Stack) get(dst []byte, k Key, l *look) (value []byte, ok bool, err err
 
 // lookup is get without protection from faults.
 func (st *Stack) lookup(dst []byte, k *Key, l *look) (value []byte, ok bool, err error) {
+	if err := st.top.forked(); err != nil {
+		return dst, false, err
+	}
 	col := st.columnOf(k.hash)
 	value, found := dst, miss
 	if len(k.bytes) <= int(st.top.geo.MaxKey) {

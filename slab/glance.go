@@ -18,6 +18,9 @@ import (
 // room, and returns its length, or less than 0 for anything else, records in the tiers
 // below and faults included, which is left to GetKey.
 func (st *Stack) Glance(dst []byte, k Key) (n int) {
+	if st.top.seg.Forked() {
+		return faulted
+	}
 	sh := st.shardOf(k.hash)
 	if st.ahead {
 		st.ask(k.hash)

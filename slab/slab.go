@@ -162,7 +162,7 @@ func (s *Slab) Geometry() Geometry { return s.geo }
 // stacks must have been replaced before: what still runs in one ends with ErrStale,
 // and the stack itself stays in use.
 func (s *Slab) Close() error {
-	if s.closed.Swap(true) {
+	if s.closed.Swap(true) || s.seg.Forked() { // in a child its locks are nobody's to wait for
 		return nil
 	}
 	for i := range s.shards { // all before any is waited for: LockAll holds one and waits for the next
@@ -192,6 +192,9 @@ func oneShard(n int, shard func(i int) uint32) int {
 
 // unlock leaves the lock. If it was taken away the whole handle is lost.
 func (sh *shard) unlock(consistent bool) error {
+	if err := sh.slab.forked(); err != nil { // inside a callback: the lock is the parent's
+		return err
+	}
 	err := sh.mutex.Unlock(consistent)
 	if errors.Is(err, ErrLost) {
 		sh.slab.lost.Store(true)

@@ -115,6 +115,15 @@ func (st *Stack) usable() error {
 	case st.top.lost.Load():
 		return ErrLost
 	}
+	return st.top.forked()
+}
+
+// forked returns ErrForked where the slab is that of the process that this one was
+// forked from. What reads a record's bytes asks before: other things may be there.
+func (s *Slab) forked() error {
+	if s.seg.Forked() {
+		return ErrForked
+	}
 	return nil
 }
 

@@ -108,10 +108,8 @@ func (t *reading) Pinners(e Entry) []int {
 // counts as living.
 func (t *reading) pinnedBy(segment uint64) (regions []int) {
 	for i := range int(t.header.Regions) {
-		if uint32(t.regionAt(i).State.Load()) != layout.RegionClaimed || !t.lists(i, segment) {
-			continue
-		}
-		if held, err := t.leaseHeld(i); held || err != nil {
+		state := t.regionAt(i).State.Load()
+		if uint32(state) == layout.RegionClaimed && t.lists(i, segment) && t.living(i, generationOf(state)) {
 			regions = append(regions, i)
 		}
 	}

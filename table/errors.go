@@ -54,6 +54,10 @@ var (
 	// ErrLost says that a mutex was taken away while held: this process was
 	// thought dead.
 	ErrLost = lock.ErrLost
+	// ErrForked says that the handle belongs to the process that this one was forked
+	// from without exec, or, of Open, Inspect and Destroy, that this process is such a
+	// child: only what exec starts can open domains of its own.
+	ErrForked = shm.ErrForked
 	// ErrNoSpace says that the file system has no room. Nothing was made.
 	ErrNoSpace = shm.ErrNoSpace
 	// ErrFault says that a mapped file was truncated under the handle.
@@ -103,7 +107,7 @@ type AccessError struct {
 	Path      string
 	Field     string // "owner", "group", "mode" or "type"
 	Got, Want uint32 // for "mode" Want is the widest allowed
-	Err       error  // ErrUnsafeDir or ErrUnsafeFile
+	Err       error  // ErrUnsafeDir, ErrUnsafeFile or, where the kernel keeps this user out, fs.ErrPermission
 }
 
 // Error names path, field and both values.
@@ -118,5 +122,5 @@ func (e *AccessError) Error() string {
 	return fmt.Sprintf(format, e.Path, e.Err, e.Field, e.Got, e.Want)
 }
 
-// Unwrap returns ErrUnsafeDir or ErrUnsafeFile.
+// Unwrap returns Err.
 func (e *AccessError) Unwrap() error { return e.Err }

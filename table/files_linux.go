@@ -2,18 +2,23 @@ package table
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // openBase opens the directory that domains are in. It may be reached by links,
 // but strangers must not be able to rename what is in it.
 func openBase(dir string) (*os.File, error) {
+	if err := shm.NotForked(); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("directory of domains: %w", err)
@@ -47,6 +52,8 @@ func (d *domain) openDir(parent *os.File, name string, create bool) (*os.File, e
 		var st unix.Stat_t
 		_ = unix.Fstatat(int(parent.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) // only for the message
 		return nil, &AccessError{path, "type", st.Mode & unix.S_IFMT, unix.S_IFDIR, ErrUnsafeDir}
+	case unix.EACCES:
+		return nil, d.keptOut(parent, name)
 	default:
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -56,6 +63,19 @@ func (d *domain) openDir(parent *os.File, name string, create bool) (*os.File, e
 		return nil, err
 	}
 	return f, nil
+}
+
+// keptOut says who may open a directory that this user may not.
+func (d *domain) keptOut(parent *os.File, name string) error {
+	path := filepath.Join(parent.Name(), name)
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(parent.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: unix.EACCES}
+	}
+	if d.group {
+		return &AccessError{path, "group", st.Gid, uint32(os.Getegid()), fs.ErrPermission}
+	}
+	return &AccessError{path, "owner", st.Uid, uint32(os.Geteuid()), fs.ErrPermission}
 }
 
 // checkAccess checks that nobody but the effective user, or the members of the

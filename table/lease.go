@@ -30,7 +30,8 @@ func awaitLock(ctx context.Context, f *os.File, b int64) error {
 			return err
 		}
 		if err := pause(ctx, nap); err != nil {
-			return fmt.Errorf("%s: lock byte %#x: %w: %w", f.Name(), b, ErrBusy, err)
+			return fmt.Errorf("%s: lock byte %#x: %w: another process is at work or stopped there or, if none is, a child that a dead one forked without exec keeps it, see fuser -v %s: %w",
+				f.Name(), b, ErrBusy, f.Name(), err)
 		}
 	}
 }

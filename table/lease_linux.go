@@ -7,11 +7,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // ofd runs one lock command on bytes of f, which stays open meanwhile.
 func ofd(f *os.File, command int, kind int16, first, count int64) (unix.Flock_t, error) {
+	if shm.Forked() { // the description is the parent's too: what a child unlocks, the parent has lost
+		return unix.Flock_t{}, ErrForked
+	}
 	l := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: first, Len: count}
 	c, err := f.SyscallConn()
 	if err != nil {

@@ -40,6 +40,9 @@ func (m *mutexes) init(t *Table) {
 // Mutex returns this handle's end of a mutex, always the same for a number, or
 // ErrNoMutex.
 func (t *Table) Mutex(id uint32) (*Mutex, error) {
+	if shm.Forked() {
+		return nil, ErrForked
+	}
 	if id >= t.header.Mutexes {
 		return nil, fmt.Errorf("mutex %d of %d: %w", id, t.header.Mutexes, ErrNoMutex)
 	}

@@ -69,8 +69,13 @@ func inspect(dir string, o Options) (_ *Reader, err error) {
 }
 
 // Close gives mapping and files back. Calls under way are finished first. Further
-// calls return the same.
-func (r *Reader) Close() error { return r.closed() }
+// calls return the same. In a forked child it is Table.Close.
+func (r *Reader) Close() error {
+	if shm.Forked() {
+		return r.disown()
+	}
+	return r.closed()
+}
 
 // Attach maps the segment of a published entry for reading. Nobody sees that it is
 // mapped; if it is retired it stays readable here. Errors are those of Table.Attach.

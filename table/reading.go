@@ -28,6 +28,7 @@ type reading struct {
 	cancel context.CancelFunc // of stop
 	sums   sums
 
+	doubts  doubts
 	steward stewardship // only a Table leads
 }
 
@@ -65,8 +66,18 @@ func (t *reading) detach() error {
 	return errors.Join(t.seg.Close(), t.dir.Close(), t.control.Close())
 }
 
+// disown is Close in a forked child: it gives the child's descriptors back, with which
+// it would keep the lease when its parent dies, and touches nothing of the parent's.
+func (t *reading) disown() error {
+	_, _ = t.dir.Close(), t.control.Close() // or they were closed before
+	return nil
+}
+
 // use runs f with the handle open and faults turned into errors.
 func (t *reading) use(f func() error) (err error) {
+	if shm.Forked() { // before the gate, which a thread that the child has not may be passing
+		return ErrForked
+	}
 	if !t.gate.enter() {
 		return ErrClosed
 	}
@@ -85,8 +96,12 @@ func (t *reading) useLive(f func() error) error {
 	})
 }
 
-// load loads a word of the header; 0 if the file is gone from under it.
+// load loads a word of the header; 0 if the file is gone from under it, and in a
+// forked child.
 func (t *reading) load(word *layout.Uint64) (value uint64) {
+	if shm.Forked() {
+		return 0
+	}
 	var err error
 	defer t.seg.Catch(shm.Guard(), &err)
 	return word.Load()
@@ -115,7 +130,7 @@ func (t *reading) Words() Words { return t.words }
 func (t *reading) Changes() uint64 { return t.load(t.words.Changes) }
 
 // Usable returns nil, or why the handle is of no use any more: ErrClosed,
-// ErrDestroyed, or ErrFault if the control segment was truncated. Some 50 ns.
+// ErrDestroyed, ErrForked, or ErrFault if the control segment was truncated. Some 50 ns.
 func (t *reading) Usable() error { return t.useLive(func() error { return nil }) }
 
 // Destroyed reports whether the domain was destroyed. One load.

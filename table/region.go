@@ -27,7 +27,8 @@ type Holder struct {
 type Region struct {
 	Index        int
 	Generation   uint32
-	Alive        bool // its lease is held
+	Alive        bool // its lease is held, and its process not provably gone
+	Quarantined  bool // its process is gone, but a child that it forked without exec keeps its lease
 	Self         bool // it is this handle's
 	Pid          uint32
 	UID          uint32
@@ -92,7 +93,25 @@ func (t *Table) claim(ctx context.Context) error {
 			break
 		}
 	}
-	return fmt.Errorf("%s: all %d regions belong to living handles: %w", t.control.Name(), n, ErrNoRegion)
+	return t.crowded(ctx)
+}
+
+// crowded says why there is no region, and what helps.
+func (t *Table) crowded(ctx context.Context) error {
+	n, kept := int(t.header.Regions), 0
+	for i := range n {
+		if state := t.regionAt(i).State.Load(); uint32(state) == layout.RegionClaimed && !t.living(i, generationOf(state)) {
+			kept++
+		}
+	}
+	text := fmt.Sprintf("all %d regions are in use: close a handle, or Destroy the domain and open it with more Regions", n)
+	if kept > 0 {
+		text += fmt.Sprintf("; of %d the process is gone, and %s", kept, t.keptBy())
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w: %s: %w", t.control.Name(), ErrNoRegion, text, err)
+	}
+	return fmt.Errorf("%s: %w: %s", t.control.Name(), ErrNoRegion, text)
 }
 
 // settle makes region i ours. Its lease is held: if the region is not free, its
@@ -198,6 +217,7 @@ func (t *Table) reapAll() (reaped int, err error) {
 		}
 	}
 	t.repairEntries(none)
+	t.takeBackOfGone()
 	t.recycle()
 	if reaped > 0 {
 		t.ringPeers(layout.ReasonTable)
@@ -214,8 +234,9 @@ func (t *reading) leaseHeld(i int) (bool, error) {
 }
 
 // Dead reports whether the handle that a lock token names is provably dead: its
-// region has a new generation, or its lease is free. This handle's own token is
-// never dead, nor is anybody if the kernel does not answer. About 1 us.
+// region is not CLAIMED in that generation, or its lease is free, or a child keeps that
+// and the process is gone. This handle's own token is never dead, nor is anybody if the
+// kernel does not answer. About 1 us; every 0.1 s that an owner is asked about, 20 us.
 func (t *Table) Dead(token uint64) (dead bool) {
 	region, generation, _ := lock.Region(token)
 	if region >= t.header.Regions {
@@ -227,13 +248,16 @@ func (t *Table) Dead(token uint64) (dead bool) {
 	}
 	var err error
 	defer t.seg.Catch(shm.Guard(), &err)
-	if generationOf(t.regionAt(i).State.Load()) != generation { // pairs with the first store in settle
+	if shm.Forked() {
+		return false
+	}
+	if t.regionAt(i).State.Load() != packed(generation, layout.RegionClaimed) { // pairs with the stores in settle
 		return t.stop.Err() == nil // after Close the memory reads as zeros
 	}
 	// That generation was written under the lease, and is still there: so a free
 	// lease was given up by it, or by a reaper after it.
 	held, err := t.leaseHeld(i)
-	return err == nil && !held
+	return err == nil && (!held || t.gone(i, generation, waiting))
 }
 
 // Regions returns a snapshot of all regions in use, the dead ones that nobody has
@@ -280,7 +304,8 @@ func (t *reading) readRegion(i int) (s Region, ok bool) {
 			s.Counters[n] = r.Counters[n].Load()
 		}
 		held, err := t.leaseHeld(i)
-		s.Alive = held || err != nil
+		s.Quarantined = held && !s.Self && t.gone(i, s.Generation, looking)
+		s.Alive = (held || err != nil) && !s.Quarantined
 		if r.State.Load() == state {
 			return s, true
 		}

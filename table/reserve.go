@@ -241,10 +241,15 @@ func (r *Reservation) Abort() error {
 }
 
 // takeBack removes the file of a CREATING entry, then frees the entry. The
-// caller is its creator or holds the lease of its dead creator.
+// caller is its creator, or its creator is dead. Segment ids are used once, so however
+// late this is, the file is that of the word.
 func (t *Table) takeBack(i int, word uint64) error {
 	e := t.entryAt(i)
-	if err := removeEntry(t.dir, segmentFile(e.Kind.Load(), e.SegmentID.Load())); err != nil {
+	file := segmentFile(e.Kind.Load(), e.SegmentID.Load())
+	if e.State.Load() != word { // another was quicker, and the fields are the next one's
+		return nil
+	}
+	if err := removeEntry(t.dir, file); err != nil {
 		return err
 	}
 	e.State.CompareAndSwap(word, packed(generationOf(word)+1, layout.EntryFree))

@@ -173,8 +173,14 @@ func (t *Table) join(ctx context.Context, d *domain, wake signal.Options) (err e
 // Close gives the region back and wakes the peers. Calls under way are finished
 // first, those that wait return ErrClosed. A steward resigns. Segments stay mapped until they are
 // closed themselves. Mutexes still held count as left by the dead. It must not
-// be called inside Exclusive. Further calls return the same.
-func (t *Table) Close() error { return t.closed() }
+// be called inside Exclusive. Further calls return the same. In a forked child it gives
+// the child's descriptors back and leaves the handle, which is the parent's, as it is.
+func (t *Table) Close() error {
+	if shm.Forked() {
+		return t.disown()
+	}
+	return t.closed()
+}
 
 func (t *Table) close() error {
 	t.shut()
@@ -274,6 +280,9 @@ func (t *Table) Locks() *lock.Counters { return &t.mutexes.counters }
 // until ctx ends at most (ErrBusy). If the process dies inside, the next one may
 // enter at once and finds what was done half.
 func (t *Table) Exclusive(ctx context.Context, f func() error) error {
+	if shm.Forked() {
+		return ErrForked
+	}
 	if !t.gate.enter() {
 		return ErrClosed
 	}

@@ -20,6 +20,7 @@ type listedJSON struct {
 	Bytes     uint64 `json:"bytes"` // of keys and values
 	Slabs     int    `json:"slabs"` // of which the other figures are sums
 	FileSize  uint64 `json:"file_size"`
+	Kept      int    `json:"quarantined"` // regions of the gone whose leases children keep
 	Error     string `json:"error,omitempty"`
 }
 
@@ -42,7 +43,11 @@ func (a *app) lsCommand() *cobra.Command {
 						fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t-\t%s\n", l.Name, l.Error)
 						continue
 					}
-					fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%d\t%s\n", l.Name, l.Processes, l.Records, l.Capacity, bytesText(l.Bytes), l.Slabs, bytesText(l.FileSize))
+					kept := ""
+					if l.Kept > 0 {
+						kept = fmt.Sprintf("\t%d regions in quarantine, see stat", l.Kept)
+					}
+					fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%d\t%s%s\n", l.Name, l.Processes, l.Records, l.Capacity, bytesText(l.Bytes), l.Slabs, bytesText(l.FileSize), kept)
 				}
 			})
 		},
@@ -77,6 +82,11 @@ func alive(st flagstone.Stats) (n int) {
 
 func newListed(name string, st flagstone.Stats, tiers []flagstone.TierStats) listedJSON {
 	out := listedJSON{Name: name, Processes: alive(st), Slabs: len(tiers)}
+	for _, p := range st.Processes {
+		if p.Quarantined {
+			out.Kept++
+		}
+	}
 	for _, t := range tiers {
 		out.Records += t.Records
 		out.Capacity += t.Geometry.Capacity

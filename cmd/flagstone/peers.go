@@ -16,6 +16,7 @@ type regionJSON struct {
 	PidNamespace uint64     `json:"pid_namespace"`
 	UID          uint32     `json:"uid"`
 	Alive        bool       `json:"alive"`
+	Quarantined  bool       `json:"quarantined"` // its process is gone, a child that it forked without exec keeps its lease
 	Joined       time.Time  `json:"joined"`
 	Wake         string     `json:"wake"`
 	Flags        uint32     `json:"flags"`
@@ -32,7 +33,7 @@ type heldJSON struct {
 func newRegion(r table.Region) regionJSON {
 	out := regionJSON{
 		Region: r.Index, Generation: r.Generation, Pid: r.Pid, PidNamespace: r.PidNamespace, UID: r.UID,
-		Alive: r.Alive, Joined: r.Joined, Wake: r.Wake, Flags: r.Flags, Acknowledged: r.Acknowledged,
+		Alive: r.Alive, Quarantined: r.Quarantined, Joined: r.Joined, Wake: r.Wake, Flags: r.Flags, Acknowledged: r.Acknowledged,
 		Held: []heldJSON{}, Mapped: []hex{},
 	}
 	for _, h := range r.Held {
@@ -42,6 +43,14 @@ func newRegion(r table.Region) regionJSON {
 		out.Mapped = append(out.Mapped, hex(id))
 	}
 	return out
+}
+
+// alive says whether its process is, or is kept in quarantine.
+func (r regionJSON) alive() string {
+	if r.Quarantined {
+		return "kept"
+	}
+	return yesNo(r.Alive)
 }
 
 // held prints mutexes, those only waited for with a question mark.

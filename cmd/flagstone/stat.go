@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/flagstone-shm/flagstone"
 	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/lock"
 	"github.com/flagstone-shm/flagstone/table"
 )
 
@@ -28,6 +30,7 @@ type statJSON struct {
 	HitRatio  float64       `json:"hit_ratio"`
 	Total     countersJSON  `json:"total"`
 	Regions   []processJSON `json:"regions"`
+	Keepers   []int         `json:"keepers"` // if a region is in quarantine: processes that may keep its lease
 	Entries   []entryJSON   `json:"entries"`
 	Locks     []lockJSON    `json:"locks"`   // shard locks held at this moment
 	Mutexes   []mutexJSON   `json:"mutexes"` // held or awaited at this moment
@@ -92,6 +95,7 @@ type lockJSON struct {
 	Region     uint32 `json:"region"`
 	Generation uint32 `json:"generation"`
 	Pid        uint32 `json:"pid,omitempty"` // 0: nobody has the region in that generation
+	Holder     string `json:"holder"`        // what is known of it: whether it runs, is stopped, or is gone
 }
 
 func (a *app) statCommand() *cobra.Command {
@@ -100,7 +104,9 @@ func (a *app) statCommand() *cobra.Command {
 		Long: `Shows how a cache was made, what is in it, why records left it, how often it had to
 be repaired, its slabs in the order in which they are searched, who has it open and
 did what, who is the steward, what the directory lists, which shards are locked and
-who holds mutexes. A column of a shard has one lock for all slabs.
+who holds mutexes. A column of a shard has one lock for all slabs. ALIVE is "kept"
+where a process is gone and a child that it forked without exec keeps its lease:
+what it held is taken from it, but nobody gets its region before the child ends.
 
 UNUSED is how long the records that made room had not been used, on average and of
 late; OLDEST UNUSED FOR is how long that is now of those in the slab that go next.
@@ -165,7 +171,7 @@ func newStat(t *table.Reader, c *flagstone.Cache) (out statJSON, err error) {
 		Evictions: evictionsJSON{st.EvictedFull, st.EvictedCutoff, st.EvictedTag, st.AgeMean, st.AgeLast},
 		Repairs:   repairsJSON{st.Steals, st.Rebuilds, st.Dropped},
 		HitRatio:  ratio(st.Total.Hits, st.Total.Hits+st.Total.Misses), Total: countersJSON(st.Total),
-		Regions: []processJSON{}, Entries: []entryJSON{}, Locks: []lockJSON{}, Mutexes: newMutexes(st, entries),
+		Regions: []processJSON{}, Keepers: []int{}, Entries: []entryJSON{}, Locks: []lockJSON{}, Mutexes: newMutexes(st, entries),
 	}
 	for _, tier := range tiers {
 		out.Content.FileSizes += tier.FileSize
@@ -176,6 +182,9 @@ func newStat(t *table.Reader, c *flagstone.Cache) (out statJSON, err error) {
 		pids[[2]uint32{uint32(p.Index), p.Generation}] = p.Pid
 		regions = append(regions, p.Region)
 		out.Regions = append(out.Regions, processJSON{newRegion(p.Region), behind(t, p.Region), countersJSON(p.Counters)})
+		if p.Quarantined && len(out.Keepers) == 0 {
+			out.Keepers, _ = t.Keepers() // those that may be looked into
+		}
 	}
 	if steward, ok := t.Steward(); ok {
 		out.Steward = newHolder(steward, regions)
@@ -184,7 +193,7 @@ func newStat(t *table.Reader, c *flagstone.Cache) (out statJSON, err error) {
 		out.Entries = append(out.Entries, newEntry(e))
 	}
 	for _, h := range holders {
-		out.Locks = append(out.Locks, lockJSON{h.Shard, h.Region, h.Generation, pids[[2]uint32{h.Region, h.Generation}]})
+		out.Locks = append(out.Locks, lockJSON{h.Shard, h.Region, h.Generation, pids[[2]uint32{h.Region, h.Generation}], t.Describe(lock.Token(h.Region, h.Generation))})
 	}
 	return out, nil
 }
@@ -226,10 +235,10 @@ func (s statJSON) print(w io.Writer) {
 			bytesText(e.Size), e.Mutex, clock(e.Created))
 	}
 	if len(s.Locks) > 0 {
-		fmt.Fprintf(w, "\nLOCKED SHARD\tREGION\tPID\n")
+		fmt.Fprintf(w, "\nLOCKED SHARD\tREGION\tPID\tHOLDER\n")
 	}
 	for _, l := range s.Locks {
-		fmt.Fprintf(w, "%d\t%d\t%s\n", l.Shard, l.Region, holder(l.Pid))
+		fmt.Fprintf(w, "%d\t%d\t%s\t%s\n", l.Shard, l.Region, holder(l.Pid), orDash(l.Holder))
 	}
 	s.printMutexes(w)
 }
@@ -241,13 +250,31 @@ func (s statJSON) printRegions(w io.Writer) {
 	fmt.Fprintf(w, "\nREGION\tPID\tALIVE\tHITS\tMISSES\tSETS\tDELETES\tLOADS\tWAITS\tSTEALS\tREBUILDS\n")
 	for _, p := range s.Regions {
 		n := p.Counters
-		fmt.Fprintf(w, "%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", p.Region, p.Pid, yesNo(p.Alive),
+		fmt.Fprintf(w, "%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", p.Region, p.Pid, p.alive(),
 			n.Hits, n.Misses, n.Sets, n.Deletes, n.Loads, n.LockWaits, n.Steals, n.Rebuilds)
 	}
+	s.printQuarantine(w)
 	fmt.Fprintf(w, "\nREGION\tJOINED\tUID\tWAKE\tFLAGS\tSEEN\tBEHIND\tHELD\tMAPPED\n")
 	for _, p := range s.Regions {
 		fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%#x\t%d of %d\t%d\t%s\t%d\n", p.Region, clock(p.Joined), p.UID, p.Wake, p.Flags, p.Acknowledged, s.Changes, p.Behind, p.held(), len(p.Mapped))
 	}
+}
+
+// printQuarantine says why nobody gets the regions of some processes that are gone.
+func (s statJSON) printQuarantine(w io.Writer) {
+	for _, p := range s.Regions {
+		if p.Quarantined {
+			fmt.Fprintf(w, "region %d in quarantine: process %d is gone, and a child that it forked without exec keeps its lease until it ends; %s\n", p.Region, p.Pid, s.keepers())
+		}
+	}
+}
+
+// keepers names the processes that may keep leases of the gone, or says how to find out.
+func (s statJSON) keepers() string {
+	if len(s.Keepers) == 0 {
+		return fmt.Sprintf("`fuser -v %s/control` shows, as root, who has it open", s.Path)
+	}
+	return "it may be " + strings.Trim(fmt.Sprint(s.Keepers), "[]")
 }
 
 // behind returns how many changes a living handle has not seen.

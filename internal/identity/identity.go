@@ -1,6 +1,7 @@
 // Package identity says who a process is, well enough to send it a signal and
 // never to anybody else. An identity is for signalling and diagnosis; whether a
-// region's owner lives is told by its lease. PROTOCOL.md, "Identity".
+// region's owner lives is told by its lease, and by its identity only where a child of
+// the dead keeps that. PROTOCOL.md, "Identity".
 package identity
 
 import (
@@ -17,6 +18,16 @@ var (
 	// ErrGone says that a process of this boot and pid namespace no longer runs.
 	// Zombies count as gone, stopped processes do not.
 	ErrGone = errors.New("process is gone")
+)
+
+// Fate is what is known of a process.
+type Fate int
+
+const (
+	Unknown Fate = iota // it cannot be judged from here
+	Running
+	Stopped // by a signal or a debugger
+	Gone    // it does not exist any more, or has exited
 )
 
 // Identity names one process of one boot of one machine.

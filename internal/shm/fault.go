@@ -23,7 +23,7 @@ var (
 func Guard() bool { return debug.SetPanicOnFault(true) }
 
 // Catch, deferred, undoes Guard, turns a fault inside this segment into
-// ErrFault and an access outside a window into ErrBounds, and keeps the
+// ErrFault, or ErrForked in a forked child, and an access outside a window into ErrBounds, and keeps the
 // segment's mapping alive until then. Other panics go on.
 func (s *Segment) Catch(old bool, err *error) {
 	s.Unguard(old)
@@ -39,8 +39,8 @@ func (s *Segment) Unguard(old bool) {
 	runtime.KeepAlive(s)
 }
 
-// Recovered turns what recover returned into ErrFault or ErrBounds; what it does
-// not know goes on as a panic.
+// Recovered turns what recover returned into ErrFault, ErrForked or ErrBounds; what
+// it does not know goes on as a panic.
 func (s *Segment) Recovered(r any) error {
 	switch e := r.(type) {
 	case boundsError:
@@ -51,6 +51,9 @@ func (s *Segment) Recovered(r any) error {
 	}:
 		// Beside the caller's own memory guarded code reaches mappings only, perhaps
 		// another one than this.
+		if Forked() {
+			return fmt.Errorf("%s: %w", s.name, ErrForked)
+		}
 		off := e.Addr() - uintptr(s.base)
 		if uint64(off) < s.size {
 			return fmt.Errorf("%s at offset %d of %d: %w", s.name, off, s.size, ErrFault)

@@ -42,8 +42,11 @@ func FutexWake(addr *layout.Uint32, n int) error {
 	return nil
 }
 
-// futexError says ErrFault where the word's page is gone.
+// futexError says ErrFault where the word's page is gone, ErrForked where it never was.
 func futexError(step string, errno unix.Errno) error {
+	if errno == unix.EFAULT && Forked() {
+		return fmt.Errorf("futex %s: %w", step, ErrForked)
+	}
 	if errno == unix.EFAULT {
 		return fmt.Errorf("futex %s: %w", step, ErrFault)
 	}

@@ -13,6 +13,9 @@ var (
 	// ErrUnsafeFile says that a file is not what a segment has to be: a regular
 	// file of this user, reached without a symbolic link.
 	ErrUnsafeFile = errors.New("not a regular file of this user")
+	// ErrForked says that a process was forked, without exec, by one that shares
+	// memory: what that has opened is not for the child.
+	ErrForked = errors.New("handle belongs to the process that this one was forked from")
 	// ErrUnsupported says that this system has none of the calls by which processes
 	// share segments.
 	ErrUnsupported = fmt.Errorf("memory shared by processes, on other systems than Linux: %w", errors.ErrUnsupported)
@@ -42,6 +45,10 @@ func Heap(size uint64) *Segment {
 // Name returns the file's path as it was opened.
 func (s *Segment) Name() string { return s.name }
 
+// Forked reports whether the segment belongs to the process that this one was forked
+// from. It costs a load and a branch.
+func (s *Segment) Forked() bool { return Forked() && s.heap == nil }
+
 // Window returns the whole segment.
 func (s *Segment) Window() Window { return Window{s.base, s.size} }
 
@@ -52,9 +59,9 @@ func (s *Segment) Bytes() []byte { return unsafe.Slice((*byte)(s.base), s.size) 
 // Close gives the memory back at once without unmapping: zeros, read-only except in
 // race builds, take its place, so that a reader that is still inside finds empty words instead of
 // a fault. The address range goes when the segment is no longer reachable. Memory
-// of the heap stays as it is.
+// of the heap stays as it is, and in a forked child there is nothing to give back.
 func (s *Segment) Close() error {
-	if s.heap != nil || s.closed.Swap(true) {
+	if s.heap != nil || Forked() || s.closed.Swap(true) {
 		return nil
 	}
 	return s.clear()

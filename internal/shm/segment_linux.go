@@ -140,13 +140,23 @@ func mapFile(f *os.File, size uint64, protection int) (*Segment, error) {
 	if size == 0 || size%8 != 0 || uint64(int(size)) != size || int(size) < 0 {
 		return nil, fmt.Errorf("%s: cannot map %d bytes", f.Name(), size)
 	}
+	if err := NotForked(); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
 	m, err := mmap.MapRegion(f, int(size), protection, 0, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: map %d bytes: %w", f.Name(), size, err)
 	}
+	if err := keepFromChildren(m); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), m.Unmap())
+	}
 	s := &Segment{name: f.Name(), base: unsafe.Pointer(&m[0]), size: size}
 	// The mapping goes when nobody can reach the segment any more.
-	runtime.AddCleanup(s, func(m mmap.MMap) { _ = m.Unmap() }, m)
+	runtime.AddCleanup(s, func(m mmap.MMap) {
+		if !Forked() { // a child has no such mapping, and may have another thing there
+			_ = m.Unmap()
+		}
+	}, m)
 	return s, nil
 }
 

@@ -30,6 +30,12 @@ func Map(*os.File, uint64) (*Segment, error) { return nil, ErrUnsupported }
 
 func MapReadOnly(*os.File, uint64) (*Segment, error) { return nil, ErrUnsupported }
 
+// Forked reports false: nothing is shared.
+func Forked() bool { return false }
+
+// NotForked returns ErrUnsupported on this system.
+func NotForked() error { return ErrUnsupported }
+
 // clear has nothing to do: without files no segment is mapped.
 func (*Segment) clear() error { return nil }
 

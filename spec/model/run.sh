@@ -69,6 +69,12 @@ plan() {
   fail region "BREAK_ORDER" leaked
   fail region "BREAK_CLEAN" leaked
 
+  pass kept ""
+  fail kept "BREAK_KEPT" kept_waiting
+  fail kept "BREAK_PID" kept_waiting
+  fail kept "BREAK_ELSEWHERE" robbed
+  fail kept "BREAK_QUARANTINE" robbed
+
   pass publish ""
   pass publish "OTHER"
   fail publish "BREAK_OPEN" missed

@@ -1,0 +1,5 @@
+//go:build linux && race
+
+package table
+
+func init() { raceDetector = true }
