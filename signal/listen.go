@@ -39,9 +39,14 @@ func (m Mode) String() string {
 // Options say how to listen. The zero value is SIGUSR1.
 type Options struct {
 	Mode Mode
-	// Signal is used by ModeSignal: SIGUSR1 (default), SIGUSR2 or a real-time
+	// Signal is used by ModeSignal: SIGUSR1 (default), SIGUSR2, SIGURG or a real-time
 	// signal from 35 to 64. The application may use it too: a signal sent for
 	// another reason costs a look at the doorbell, nothing else.
+	//
+	// A program that may call exec while it listens, or a host in C that takes handlers
+	// away, chooses SIGURG: of all these it is the one that does not end a process
+	// without a handler, so a signal that comes during the exec does no harm. The Go
+	// runtime sends itself some, too. Or it closes the Listener first.
 	Signal syscall.Signal
 	// Poll is the longest time between two looks at the doorbell. Default (0 or
 	// less): 1 s, in ModePoll 10 ms.

@@ -48,8 +48,11 @@ const roleVariable = "FLAGSTONE_SIGNAL_ROLE"
 var roles = map[string]func(s *shm.Segment) error{
 	"listen": childListen,
 	"exec":   childExec,
+	"execs":  childExecs,
 	"ignore": childIgnore,
 	"ring":   childRing,
+
+	"innocents": childInnocents,
 }
 
 func TestMain(m *testing.M) {
@@ -127,12 +130,23 @@ func childListen(s *shm.Segment) error {
 }
 
 // childExec listens and then becomes sleep, which has no handlers.
-func childExec(s *shm.Segment) error {
+func childExec(s *shm.Segment) error { return becomeSleep(s, Options{Poll: never}, func() {}) }
+
+// childExecs is childExec with the signal of the second argument, and when it is told to.
+func childExecs(s *shm.Segment) error {
+	sig, err := strconv.Atoi(os.Args[2])
+	if err != nil {
+		return err
+	}
+	return becomeSleep(s, Options{Signal: unix.Signal(sig), Poll: never}, func() { _, _ = os.Stdin.Read(make([]byte, 1)) })
+}
+
+func becomeSleep(s *shm.Segment, o Options, wait func()) error {
 	r := region(s)
 	if err := claim(r); err != nil {
 		return err
 	}
-	if _, err := Listen(r, Options{Poll: never}); err != nil {
+	if _, err := Listen(r, o); err != nil {
 		return err
 	}
 	sleep, err := exec.LookPath("sleep")
@@ -141,7 +155,14 @@ func childExec(s *shm.Segment) error {
 	}
 	awaitSleeping(r)
 	fmt.Println("ready")
+	wait()
 	return unix.Exec(sleep, []string{"sleep", "600"}, os.Environ())
+}
+
+// isSleep reports whether the process has become sleep.
+func isSleep(pid int) bool {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return err == nil && string(name) == "sleep\n"
 }
 
 // childIgnore declares a signal that it has no handler for.
@@ -274,6 +295,11 @@ func start(t *testing.T, role string, s *shm.Segment, args ...string) *child {
 func spawn(role string, s *shm.Segment, args ...string) (*child, error) {
 	cmd := exec.Command("/proc/self/exe", append([]string{s.Name()}, args...)...)
 	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	return spawnCommand(cmd)
+}
+
+// spawnCommand starts a process that prints "ready".
+func spawnCommand(cmd *exec.Cmd) (*child, error) {
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -289,7 +315,7 @@ func spawn(role string, s *shm.Segment, args ...string) (*child, error) {
 	c := &child{cmd, in, bufio.NewReader(out)}
 	if line := c.line(); line != "ready" {
 		c.kill()
-		return nil, fmt.Errorf("%s: %q instead of ready", role, line)
+		return nil, fmt.Errorf("%s: %q instead of ready", cmd, line)
 	}
 	return c, nil
 }

@@ -24,6 +24,7 @@ func TestRing_EachMode_Delivers(t *testing.T) {
 	for _, o := range []Options{
 		{Poll: never},
 		{Signal: unix.SIGUSR2, Poll: never},
+		{Signal: unix.SIGURG, Poll: never},
 		{Signal: 35, Poll: never},
 		{Signal: 64, Poll: never},
 		{Mode: ModeFutex, Poll: never},

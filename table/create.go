@@ -38,7 +38,7 @@ func (d *domain) prepare(ctx context.Context, g Geometry, o Options) error {
 	}
 	// Nobody can have a region before READY. Where somebody has, the header was
 	// damaged, and truncating would pull the file from under the living.
-	if used, err := lockedByOthers(d.control, layout.LeaseByte, layout.MaxRegions); err != nil || used {
+	if used, err := lockedByOthers(d.control, layout.LeaseByte, toTheEnd); err != nil || used {
 		return orElse(err, &FormatError{File: d.control.Name(), Field: "Ready", Got: 0, Want: layout.ControlReady, Err: ErrNotReady})
 	}
 	if err := d.initialise(g, o.Clock); err != nil {

@@ -35,6 +35,7 @@ var errMoved = errors.New("domain was replaced meanwhile")
 // domain is the files of a domain, opened and found safe.
 type domain struct {
 	name     string
+	version  string // vN
 	group    bool
 	readOnly bool
 	base     *os.File // DIR
@@ -47,7 +48,7 @@ type domain struct {
 // Otherwise fs.ErrNotExist says that there are none. Close has to follow even
 // after an error.
 func findDomain(dir, name string, group, create bool) (d domain, err error) {
-	d = domain{name: name, group: group}
+	d = domain{name: name, version: versionDir, group: group}
 	if d.base, err = openBase(dir); err != nil {
 		return d, err
 	}
@@ -62,13 +63,19 @@ func (d *domain) open(create bool) (err error) {
 	if d.parent, err = d.openDir(d.base, d.name+suffix, create); err != nil {
 		return err
 	}
-	if d.dir, err = d.openDir(d.parent, versionDir, create); err != nil {
+	if d.dir, err = d.openDir(d.parent, d.version, create); err != nil {
 		return err
 	}
 	d.control, err = d.openFile(controlFile)
 	if !create || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	return d.makeControl()
+}
+
+// makeControl makes an empty control file, which is one never finished, or finds
+// that somebody else did.
+func (d *domain) makeControl() (err error) {
 	if err = place(d.dir, controlFile, d.makeFile); err == nil {
 		d.control, err = d.openFile(controlFile)
 	}
@@ -158,34 +165,68 @@ func random() (n uint64) {
 	return n
 }
 
+// hiddenOf returns the name that a hidden one was made from.
+func hiddenOf(entry string) (name string, ok bool) {
+	const digits = 16
+	dot := len(entry) - digits - 1
+	if dot < 2 || entry[0] != '.' || entry[dot] != '.' || strings.Trim(entry[dot+1:], "0123456789abcdef") != "" {
+		return "", false
+	}
+	return entry[1:dot], true
+}
+
 // remove takes the domain's files away, of this layout version only. It renames
 // first, so that from one moment on nobody finds any of it. The caller holds the
-// init byte or knows that there is no control file.
+// init byte.
 func (d *domain) remove() error {
-	if err := rename(d.parent, versionDir, hidden(versionDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := rename(d.parent, d.version, hidden(d.version)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &os.PathError{Op: "rename", Path: d.dir.Name(), Err: err}
 	}
 	return d.sweep()
 }
 
-// sweep removes what removers, the dead ones too, have renamed.
+// sweep removes what removers and creators, the dead ones too, have left under
+// hidden names. A creator that lives begins again.
 func (d *domain) sweep() error {
-	names, err := readNames(d.parent)
+	if err := sweepHidden(d.parent, d.version); err != nil {
+		return err
+	}
+	if err := removeEmpty(d.base, d.name+suffix); err != nil {
+		return err
+	}
+	return sweepHidden(d.base, d.name+suffix)
+}
+
+func sweepHidden(parent *os.File, of string) error {
+	names, err := readNames(parent)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, "."+versionDir+".") {
-			continue
-		}
-		if err := emptyDir(d.parent, name); err != nil {
-			return err
-		}
-		if err := removeEntry(d.parent, name); err != nil {
-			return err
+		if have, ok := hiddenOf(name); ok && have == of {
+			if _, err := removeHidden(parent, name); err != nil {
+				return err
+			}
 		}
 	}
-	return removeEmpty(d.base, d.name+suffix)
+	return nil
+}
+
+// removeHidden removes a directory of a hidden name, and reports whether it was
+// this call that did. An empty one may be a creator's, who gives it its name and
+// then fills it: that is removed as empty or not at all. One with something in it
+// is a remover's.
+func removeHidden(parent *os.File, name string) (bool, error) {
+	if err := removeEmpty(parent, name); err != nil {
+		return false, err
+	}
+	if !exists(parent, name) {
+		return true, nil
+	}
+	if err := emptyDir(parent, name); err != nil {
+		return false, err
+	}
+	return removed(parent, name)
 }
 
 // emptyDir removes what is in a directory.
@@ -232,7 +273,10 @@ func orDefaultDir(dir string) string {
 
 // List returns the names of the domains of this layout version in a directory
 // (DefaultDir if it is empty), sorted, whoever owns them.
-func List(dir string) ([]string, error) {
+func List(dir string) ([]string, error) { return list(dir, func(string) bool { return false }) }
+
+// list is List, with those that also says.
+func list(dir string, also func(name string) bool) ([]string, error) {
 	dir = orDefaultDir(dir)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -245,7 +289,7 @@ func List(dir string) ([]string, error) {
 			continue
 		}
 		_, err := os.Lstat(filepath.Join(dir, e.Name(), versionDir, controlFile))
-		if err == nil || errors.Is(err, fs.ErrPermission) {
+		if err == nil || errors.Is(err, fs.ErrPermission) || also(name) {
 			names = append(names, name)
 		}
 	}
@@ -301,7 +345,11 @@ func (d *domain) removeRemains() error {
 	case d.dir == nil:
 		return d.sweep()
 	}
-	return d.remove()
+	if err := d.standIn(); err != nil {
+		return err
+	}
+	_, err := d.removeUnused(func() bool { return true })
+	return err
 }
 
 // wrap adds what was being done to an error, if it is one.

@@ -6,6 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -134,7 +137,7 @@ func (d *domain) current() (bool, error) {
 	if err := unix.Fstat(int(d.control.Fd()), &mine); err != nil {
 		return false, &os.PathError{Op: "stat", Path: d.control.Name(), Err: err}
 	}
-	path := filepath.Join(d.name+suffix, versionDir, controlFile)
+	path := filepath.Join(d.name+suffix, d.version, controlFile)
 	err := ignoringEINTR(func() error { return unix.Fstatat(int(d.base.Fd()), path, &there, unix.AT_SYMLINK_NOFOLLOW) })
 	switch err {
 	case nil:
@@ -193,6 +196,65 @@ func removeEmpty(dir *os.File, name string) error {
 		return nil
 	}
 	return &os.PathError{Op: "rmdir", Path: filepath.Join(dir.Name(), name), Err: err}
+}
+
+// usage returns how many bytes the files in a directory take of the file system.
+func usage(dir *os.File) (bytes uint64) {
+	names, _ := readNames(dir) // what cannot be read takes nothing
+	for _, name := range names {
+		bytes += fileUsage(dir, name)
+	}
+	return bytes
+}
+
+func fileUsage(dir *os.File, name string) uint64 {
+	var st unix.Stat_t
+	if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return 0
+	}
+	return uint64(st.Blocks) * 512
+}
+
+// lastChange returns when a directory, or a file in it, was last changed.
+func lastChange(dir *os.File) (last time.Time) {
+	names, _ := readNames(dir)
+	for _, name := range append(names, ".") {
+		var st unix.Stat_t
+		if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+			continue
+		}
+		for _, t := range []unix.Timespec{st.Mtim, st.Ctim} {
+			if at := time.Unix(t.Unix()); at.After(last) {
+				last = at
+			}
+		}
+	}
+	return last
+}
+
+// openedBy returns the processes that have f's file open, of those that this one may
+// look at: in its pid namespace, and of its user unless it is root. Not this one.
+func openedBy(f *os.File) (pids []int) {
+	var mine unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &mine) != nil {
+		return nil
+	}
+	processes, _ := filepath.Glob("/proc/[0-9]*/fd")
+	for _, fds := range processes {
+		pid, err := strconv.Atoi(strings.Split(fds, "/")[2])
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		entries, _ := os.ReadDir(fds)
+		for _, e := range entries {
+			var st unix.Stat_t
+			if unix.Stat(filepath.Join(fds, e.Name()), &st) == nil && st.Ino == mine.Ino && st.Dev == mine.Dev {
+				pids = append(pids, pid)
+				break
+			}
+		}
+	}
+	return pids
 }
 
 func rename(dir *os.File, from, to string) error {

@@ -14,6 +14,10 @@ import (
 // last descriptor and its mapping are gone or its process dies, and no other
 // description of the same file matters. Classic POSIX locks would vanish with any of them.
 
+// toTheEnd as a number of bytes is all there are. No byte from LeaseByte on is
+// anything but a lease, in any major version.
+const toTheEnd = 0
+
 // leaseByte is the byte whose lock is region i's lease.
 func leaseByte(i int) int64 { return layout.LeaseByte + int64(i) }
 

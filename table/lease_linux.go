@@ -34,9 +34,12 @@ func ofd(f *os.File, command int, kind int16, first, count int64) (unix.Flock_t,
 }
 
 // tryLock takes the lock of one byte if nobody else has it.
-func tryLock(f *os.File, b int64) (ok bool, err error) {
+func tryLock(f *os.File, b int64) (ok bool, err error) { return tryLocks(f, b, 1) }
+
+// tryLocks takes the locks of all those bytes if nobody else has any of them.
+func tryLocks(f *os.File, b, count int64) (ok bool, err error) {
 	step.Here()
-	_, err = ofd(f, unix.F_OFD_SETLK, unix.F_WRLCK, b, 1)
+	_, err = ofd(f, unix.F_OFD_SETLK, unix.F_WRLCK, b, count)
 	switch err {
 	case nil:
 		return true, nil
@@ -46,9 +49,11 @@ func tryLock(f *os.File, b int64) (ok bool, err error) {
 	return false, fmt.Errorf("%s: lock byte %#x: %w", f.Name(), b, err)
 }
 
-func unlock(f *os.File, b int64) error {
+func unlock(f *os.File, b int64) error { return unlocks(f, b, 1) }
+
+func unlocks(f *os.File, b, count int64) error {
 	step.Here()
-	if _, err := ofd(f, unix.F_OFD_SETLK, unix.F_UNLCK, b, 1); err != nil {
+	if _, err := ofd(f, unix.F_OFD_SETLK, unix.F_UNLCK, b, count); err != nil {
 		return fmt.Errorf("%s: unlock byte %#x: %w", f.Name(), b, err)
 	}
 	return nil

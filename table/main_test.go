@@ -153,6 +153,8 @@ var roles = map[string]func(Options) error{
 		linger()
 		return errors.Join(s.Close(), t.Close())
 	},
+	"keeps": keeps,
+	"churn": churn,
 	// exclusive stays in Exclusive.
 	"exclusive": func(o Options) error {
 		t, err := Open(context.Background(), o)

@@ -30,7 +30,7 @@ func Inspect(o Options) (*Reader, error) {
 }
 
 func inspect(dir string, o Options) (_ *Reader, err error) {
-	d := domain{name: o.Name, group: o.Group, readOnly: true}
+	d := domain{name: o.Name, version: versionDir, group: o.Group, readOnly: true}
 	defer func() {
 		d.base.Close()
 		d.parent.Close()

@@ -93,6 +93,10 @@ func (t *Table) claim(ctx context.Context) error {
 			break
 		}
 	}
+	// Who collects takes all leases, under the init byte, to see whether they are free.
+	if busy, err := lockedByOthers(t.control, layout.InitByte, 1); busy || err != nil {
+		return orElse(err, errMoved)
+	}
 	return t.crowded(ctx)
 }
 
@@ -153,11 +157,25 @@ func (t *Table) clean(i int) {
 	r.Flags.Store(0)
 	r.Acknowledged.Store(0)
 	r.Reasons.Store(0)
+	t.clearReserved(t.header.region(i), reservedInRegion)
 	for slot := range int(t.header.Held) {
 		t.heldWord(i, slot).Store(0)
 	}
 	for slot := range int(t.header.Mapped) {
 		t.mappedWord(i, slot).Store(0)
+	}
+}
+
+var (
+	reservedInRegion = layout.Structs["Region"].Reserved()
+	reservedInEntry  = layout.Structs["Entry"].Reserved()
+)
+
+// clearReserved takes away what a peer of a later minor version left in a struct
+// that gets a new owner. PROTOCOL.md, "Versions and constants".
+func (t *reading) clearReserved(at uint64, spans []layout.Span) {
+	for _, s := range spans {
+		t.win.Zero(at+s.Offset, s.N)
 	}
 }
 

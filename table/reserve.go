@@ -112,6 +112,7 @@ func (t *Table) fill(e *layout.Entry, i int, generation uint32, s Spec) Entry {
 	for n := range e.Params {
 		e.Params[n].Store(s.Params[n])
 	}
+	t.clearReserved(t.header.entry(i), reservedInEntry)
 	// After Kind and before the file: who takes the entry back finds either no
 	// file or, by both, the right one.
 	e.SegmentID.Store(id)

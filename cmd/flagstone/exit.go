@@ -75,6 +75,8 @@ func (a *app) judge(err error) (code int, advice string) {
 		return exitUsage, ""
 	case is(flagstone.ErrNotFound) && a.name == "":
 		return exitError, fmt.Sprintf("`flagstone ls` lists those in %s, --dir looks elsewhere", a.dir)
+	case is(flagstone.ErrNotFound) && len(a.otherVersions(a.name)) > 0:
+		return exitError, fmt.Sprintf("there is %s; `flagstone create %s` makes one for this", alsoIn(a.otherVersions(a.name)), a.name)
 	case is(flagstone.ErrNotFound):
 		return exitError, fmt.Sprintf("make it with `flagstone create %s`, or say with --dir where it is; `flagstone ls` lists those in %s", a.name, a.dir)
 	case is(table.ErrStaleBoot):

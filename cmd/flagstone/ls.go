@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/table"
 )
 
@@ -21,14 +24,16 @@ type listedJSON struct {
 	Slabs     int    `json:"slabs"` // of which the other figures are sums
 	FileSize  uint64 `json:"file_size"`
 	Kept      int    `json:"quarantined"` // regions of the gone whose leases children keep
-	Error     string `json:"error,omitempty"`
+	// Versions are other layout versions in which there is a cache of that name.
+	Versions []string `json:"other_versions,omitempty"`
+	Error    string   `json:"error,omitempty"`
 }
 
 func (a *app) lsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "ls", Short: "List the caches", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			names, err := table.List(a.dir)
+			names, err := table.ListAll(a.dir)
 			if err != nil {
 				return err
 			}
@@ -43,11 +48,14 @@ func (a *app) lsCommand() *cobra.Command {
 						fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t-\t%s\n", l.Name, l.Error)
 						continue
 					}
-					kept := ""
+					var notes []string
 					if l.Kept > 0 {
-						kept = fmt.Sprintf("\t%d regions in quarantine, see stat", l.Kept)
+						notes = append(notes, fmt.Sprintf("%d regions in quarantine, see stat", l.Kept))
 					}
-					fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%d\t%s%s\n", l.Name, l.Processes, l.Records, l.Capacity, bytesText(l.Bytes), l.Slabs, bytesText(l.FileSize), kept)
+					if len(l.Versions) > 0 {
+						notes = append(notes, alsoIn(l.Versions))
+					}
+					fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%d\t%s\t%s\n", l.Name, l.Processes, l.Records, l.Capacity, bytesText(l.Bytes), l.Slabs, bytesText(l.FileSize), strings.Join(notes, "; "))
 				}
 			})
 		},
@@ -64,10 +72,26 @@ func (a *app) listed(ctx context.Context, name string) (out listedJSON) {
 		out = newListed(name, st, tiers)
 		return err
 	})
-	if err != nil {
-		return listedJSON{Name: name, Error: err.Error()}
+	others := a.otherVersions(name)
+	switch {
+	case errors.Is(err, flagstone.ErrNotFound) && len(others) > 0:
+		out = listedJSON{Name: name, Error: alsoIn(others)}
+	case err != nil:
+		out = listedJSON{Name: name, Error: err.Error()}
 	}
+	out.Versions = others
 	return out
+}
+
+// otherVersions returns the layout versions in which there is a cache of the name, but
+// this one's; none if that cannot be told.
+func (a *app) otherVersions(name string) []string {
+	versions, _ := table.OtherVersions(a.dir, name)
+	return versions
+}
+
+func alsoIn(versions []string) string {
+	return fmt.Sprintf("another one in layout %s, this is v%d", strings.Join(versions, ", "), layout.Major)
 }
 
 // alive counts the open handles of living processes.

@@ -25,16 +25,17 @@ func TestMain(m *testing.M) {
 // bench is a directory of caches and the command to use them with.
 type bench struct {
 	*testing.T
-	dir string
+	dir     string
+	program string // the command: this test binary, or one of another version
 }
 
-func newBench(t *testing.T) bench { return bench{t, t.TempDir()} }
+func newBench(t *testing.T) bench { return bench{t, t.TempDir(), os.Args[0]} }
 
 // patience is how long a command may take that is expected to end.
 const patience = 60 * time.Second
 
 func (b bench) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], append([]string{"--dir", b.dir}, args...)...)
+	cmd := exec.Command(b.program, append([]string{"--dir", b.dir}, args...)...)
 	// With the race detector a process sleeps for a second at its end, unless told.
 	cmd.Env = append(os.Environ(), commandVariable+"=1", "GORACE=atexit_sleep_ms=0")
 	return cmd

@@ -37,8 +37,8 @@ write nothing, work though all its regions are taken, and nobody notices them.
 
 Exit codes: 0 success; 1 a negative answer (get, ttl and touch missed, del found
 nothing, set --if-absent found a value, drain and move found no room, check found
-problems that it did not repair, watch saw fewer events than asked for, torture found
-a violation); 2 wrong usage; 3 any other error.`
+problems that it did not repair, watch saw fewer events than asked for, gc could not
+remove everything, torture found a violation); 2 wrong usage; 3 any other error.`
 
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
@@ -55,7 +55,7 @@ func (a *app) command() *cobra.Command {
 		a.getCommand(), a.setCommand(), a.delCommand(), a.incrCommand(), a.ttlCommand(), a.touchCommand(),
 		a.keysCommand(), a.evictCommand(),
 		a.growCommand(), a.drainCommand(), a.moveCommand(), a.stewardCommand(),
-		a.checkCommand(), a.watchCommand(), a.destroyCommand(),
+		a.checkCommand(), a.watchCommand(), a.destroyCommand(), a.gcCommand(),
 		a.replayCommand(), a.workerCommand(), a.tortureCommand(), demo.Command(), a.versionCommand(),
 	)
 	root.InitDefaultCompletionCmd()

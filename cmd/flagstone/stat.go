@@ -20,6 +20,7 @@ type statJSON struct {
 	Name      string        `json:"name"`
 	Path      string        `json:"path"`
 	UUID      string        `json:"uuid"`
+	Versions  []string      `json:"other_versions,omitempty"` // in which there is a cache of that name
 	Changes   uint64        `json:"changes"`
 	Steward   *holderJSON   `json:"steward"` // null: there is none
 	Shape     shapeJSON     `json:"shape"`   // of the first slab
@@ -143,6 +144,7 @@ func (a *app) stat(ctx context.Context, name string) (out statJSON, err error) {
 		}
 		return err
 	})
+	out.Versions = a.otherVersions(name)
 	return out, closing(domain, err)
 }
 
@@ -200,6 +202,9 @@ func newStat(t *table.Reader, c *flagstone.Cache) (out statJSON, err error) {
 
 func (s statJSON) print(w io.Writer) {
 	fmt.Fprintf(w, "%s in %s\n", s.Name, s.Path)
+	if len(s.Versions) > 0 {
+		fmt.Fprintln(w, alsoIn(s.Versions))
+	}
 	if s.Steward == nil {
 		fmt.Fprintf(w, "no steward\n")
 	} else {

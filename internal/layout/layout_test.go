@@ -102,3 +102,25 @@ func TestStructs_SameAsTheTypes(t *testing.T) {
 		}
 	}
 }
+
+// Fields and reserved bytes are all there is of a struct.
+func TestReserved_WithTheFields_WholeStruct(t *testing.T) {
+	for name, s := range Structs {
+		covered := make([]int, s.Size)
+		for _, f := range s.Fields {
+			for i := range f.Width * f.Count {
+				covered[f.Offset+i]++
+			}
+		}
+		for _, span := range s.Reserved() {
+			for i := range span.N {
+				covered[span.Offset+i]++
+			}
+		}
+		for i, n := range covered {
+			if n != 1 {
+				t.Fatalf("%s: byte %d is covered %d times", name, i, n)
+			}
+		}
+	}
+}

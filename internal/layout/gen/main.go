@@ -18,11 +18,12 @@ import (
 
 // Spec is the content of layout.json.
 type Spec struct {
-	Name      string
-	Major     uint32
-	Minor     uint32
-	Constants []Group
-	Structs   []Struct
+	Name        string
+	Major       uint32
+	Minor       uint32
+	Fingerprint string // from minor 1 on: that of minor 0, which all have
+	Constants   []Group
+	Structs     []Struct
 }
 
 // Group is a set of constants under one heading.
@@ -32,7 +33,10 @@ type Group struct {
 }
 
 // Constant is a number of the protocol.
-type Constant struct{ Name, Value, Doc string }
+type Constant struct {
+	Name, Value, Doc string
+	Since            uint32 // the minor version that added it
+}
 
 // Struct is a record in shared memory.
 type Struct struct {
@@ -46,10 +50,19 @@ type Struct struct {
 type Field struct {
 	Name, Type, Writer, Order, Doc string
 	Offset, Count                  uint64
+	Since                          uint32 // the minor version that added it, in bytes that were reserved
 }
 
 func (f Field) width() uint64 { return map[string]uint64{"u32": 4, "u64": 8}[f.Type] }
 func (f Field) size() uint64  { return f.width() * max(f.Count, 1) }
+
+// doc is the meaning of a constant or field, and which minor version added it.
+func doc(text string, since uint32) string {
+	if since == 0 {
+		return text
+	}
+	return fmt.Sprintf("%s (since minor %d)", text, since)
+}
 
 func main() {
 	specPath := flag.String("spec", "spec/layout.json", "the layout")
@@ -83,20 +96,21 @@ func run(specPath, protocol, out string) error {
 			return err
 		}
 	}
-	doc, err := os.ReadFile(protocol)
+	document, err := os.ReadFile(protocol)
 	if err != nil {
 		return err
 	}
-	text, err := replaceTables(string(doc), s)
+	text, err := replaceTables(string(document), s)
 	if err != nil {
 		return fmt.Errorf("%s: %w", protocol, err)
 	}
 	return os.WriteFile(protocol, []byte(text), 0o644)
 }
 
-// check refuses fields that overlap, run over, are misaligned or out of order.
+// check refuses fields that overlap, run over, are misaligned or out of order,
+// and minor versions that could not share memory with the others of their major.
 func check(s Spec) error {
-	var errs []error
+	errs := []error{checkMinor(s)}
 	for _, st := range s.Structs {
 		end := uint64(0)
 		for _, f := range st.Fields {
@@ -118,14 +132,41 @@ func check(s Spec) error {
 	return errors.Join(errs...)
 }
 
+// checkMinor refuses what was added by a minor version to come, and a minor
+// version that is more than minor 0 and what was added since. That an addition
+// takes reserved bytes only is check's: fields do not overlap.
+func checkMinor(s Spec) error {
+	var errs []error
+	since := func(name string, minor uint32) {
+		if minor > s.Minor {
+			errs = append(errs, fmt.Errorf("%s: since minor %d, but this is %d", name, minor, s.Minor))
+		}
+	}
+	for _, g := range s.Constants {
+		for _, c := range g.Constants {
+			since(c.Name, c.Since)
+		}
+	}
+	for _, st := range s.Structs {
+		for _, f := range st.Fields {
+			since(st.Name+"."+f.Name, f.Since)
+		}
+	}
+	if have := fmt.Sprintf("%#016x", fingerprint(s)); s.Fingerprint != have && (s.Minor > 0 || s.Fingerprint != "") {
+		errs = append(errs, fmt.Errorf("fingerprint %q, but without what minor versions added it is %q: a minor version changes nothing, or a new major is needed", s.Fingerprint, have))
+	}
+	return errors.Join(errs...)
+}
+
 // fingerprint covers what makes two layouts unable to share memory: names,
-// places and widths of fields and the values of constants.
+// places and widths of fields and the values of constants, but not what minor
+// versions add.
 func fingerprint(s Spec) uint64 {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %d\n", s.Name, s.Major)
 	for _, g := range s.Constants {
 		for _, c := range g.Constants {
-			if !strings.HasPrefix(c.Name, "Default") {
+			if !strings.HasPrefix(c.Name, "Default") && c.Since == 0 {
 				fmt.Fprintf(h, "%s=%s\n", c.Name, c.Value)
 			}
 		}
@@ -133,6 +174,9 @@ func fingerprint(s Spec) uint64 {
 	for _, st := range s.Structs {
 		fmt.Fprintf(h, "%s %d\n", st.Name, st.Size)
 		for _, f := range st.Fields {
+			if f.Since > 0 {
+				continue
+			}
 			fmt.Fprintf(h, "%s %d %s %d\n", f.Name, f.Offset, f.Type, max(f.Count, 1))
 		}
 	}
@@ -148,7 +192,7 @@ func goSource(s Spec) string {
 	for _, g := range s.Constants {
 		fmt.Fprintf(&b, "// %s.\nconst (\n", g.Group)
 		for _, c := range g.Constants {
-			fmt.Fprintf(&b, "\t%s = %s // %s\n", c.Name, c.Value, c.Doc)
+			fmt.Fprintf(&b, "\t%s = %s // %s\n", c.Name, c.Value, doc(c.Doc, c.Since))
 		}
 		b.WriteString(")\n\n")
 	}
@@ -168,7 +212,7 @@ func goSource(s Spec) string {
 			if f.Order != "" {
 				note += ", " + f.Order
 			}
-			fmt.Fprintf(&b, "\t%s %s // %d: %s (%s)\n", f.Name, typ, f.Offset, f.Doc, note)
+			fmt.Fprintf(&b, "\t%s %s // %d: %s (%s)\n", f.Name, typ, f.Offset, doc(f.Doc, f.Since), note)
 			end = f.Offset + f.size()
 		}
 		if st.Size > end {
@@ -232,7 +276,7 @@ func goFields(s Spec) string {
 	for _, st := range s.Structs {
 		fmt.Fprintf(&b, "%[1]q: {%[1]q, %[2]q, Size%[1]s, []Field{\n", st.Name, st.Doc)
 		for _, f := range st.Fields {
-			fmt.Fprintf(&b, "{%q, %d, %d, %d, %q},\n", f.Name, f.Offset, f.width(), max(f.Count, 1), f.Doc)
+			fmt.Fprintf(&b, "{%q, %d, %d, %d, %q},\n", f.Name, f.Offset, f.width(), max(f.Count, 1), doc(f.Doc, f.Since))
 		}
 		b.WriteString("}},\n")
 	}
@@ -279,7 +323,7 @@ func constantTables(s Spec) string {
 	for _, g := range s.Constants {
 		fmt.Fprintf(&b, "\n**%s**\n\n| constant | value | meaning |\n|---|---|---|\n", g.Group)
 		for _, c := range g.Constants {
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", c.Name, c.Value, c.Doc)
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", c.Name, c.Value, doc(c.Doc, c.Since))
 		}
 	}
 	b.WriteString("\n")
@@ -294,7 +338,7 @@ func structTable(st Struct) string {
 		if f.Count > 1 {
 			width += " x " + strconv.FormatUint(f.Count, 10)
 		}
-		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s |\n", f.Offset, width, f.Name, f.Writer, f.Order, f.Doc)
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s |\n", f.Offset, width, f.Name, f.Writer, f.Order, doc(f.Doc, f.Since))
 	}
 	return b.String()
 }
