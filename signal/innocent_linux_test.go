@@ -3,12 +3,14 @@
 package signal
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -133,6 +135,9 @@ func (t *trial) claimFor(pid int) error {
 	id.Store(t.r)
 	t.r.State.Store((t.r.State.Load()>>layout.StateGenerationShift+1)<<layout.StateGenerationShift | layout.RegionClaimed)
 	pretend(t.r, unix.SIGUSR1)
+	if t.random.IntN(2) == 0 { // there is a thread of that number, but not one to be signalled
+		t.r.WakeThread.Store(uint32(pid))
+	}
 	return nil
 }
 
@@ -260,9 +265,7 @@ func (t *trial) execed(attempts int) error {
 
 // removed: the owner's handler comes and goes. While it is there the signal arrives.
 func (t *trial) removed(attempts int) error {
-	const owner = `trap 'echo heard' USR1; echo ready; until [ "$line" = quit ]; do read line || continue
-	case $line in off) trap - USR1;; ignore) trap '' USR1;; on) trap 'echo heard' USR1;; esac; echo $line; done`
-	c, err := spawnCommand(exec.Command("sh", "-c", owner))
+	c, err := spawn("fickle", t.s)
 	if err != nil {
 		return err
 	}
@@ -270,6 +273,11 @@ func (t *trial) removed(attempts int) error {
 	if err := t.claimFor(c.cmd.Process.Pid); err != nil {
 		return err
 	}
+	number, err := strconv.ParseUint(c.line(), 10, 32)
+	if err != nil {
+		return err
+	}
+	t.r.WakeThread.Store(uint32(number))
 	say := func(word, want string) error {
 		if word != "" {
 			if _, err := fmt.Fprintln(c.in, word); err != nil {
@@ -292,8 +300,7 @@ func (t *trial) removed(attempts int) error {
 		if err := say("", "heard"); err != nil {
 			return err
 		}
-		how := []string{"off", "ignore"}[t.random.IntN(2)]
-		if err := say(how, how); err != nil {
+		if err := say("off", "off"); err != nil {
 			return err
 		}
 		for range 10 {
@@ -302,10 +309,29 @@ func (t *trial) removed(attempts int) error {
 			}
 		}
 	}
-	if err := say("quit", "quit"); err != nil {
-		return err
+	return nil
+}
+
+// childFickle has a thread for SIGUSR1, whose number it says, and a handler when it is
+// told to.
+func childFickle(*shm.Segment) error {
+	heard := make(chan os.Signal, 1)
+	go func() {
+		for range heard {
+			fmt.Println("heard")
+		}
+	}()
+	fmt.Println("ready")
+	fmt.Println(ownThread())
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		if in.Text() == "on" {
+			signal.Notify(heard, unix.SIGUSR1)
+		} else {
+			signal.Ignore(unix.SIGUSR1)
+		}
+		fmt.Println(in.Text())
 	}
-	return c.cmd.Wait()
+	return nil
 }
 
 // forged: the region names somebody else, with all that the kernel says of it or with

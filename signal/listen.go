@@ -18,7 +18,7 @@ import (
 type Mode int
 
 const (
-	ModeSignal Mode = iota // by a signal; holds no thread
+	ModeSignal Mode = iota // by a signal; holds one OS thread, that the signal is for
 	ModeFutex              // by a futex, faster; holds one OS thread
 	ModePoll               // by its own timer only; ringing it costs no system call
 )
@@ -39,14 +39,9 @@ func (m Mode) String() string {
 // Options say how to listen. The zero value is SIGUSR1.
 type Options struct {
 	Mode Mode
-	// Signal is used by ModeSignal: SIGUSR1 (default), SIGUSR2, SIGURG or a real-time
+	// Signal is used by ModeSignal: SIGUSR1 (default), SIGUSR2 or a real-time
 	// signal from 35 to 64. The application may use it too: a signal sent for
 	// another reason costs a look at the doorbell, nothing else.
-	//
-	// A program that may call exec while it listens, or a host in C that takes handlers
-	// away, chooses SIGURG: of all these it is the one that does not end a process
-	// without a handler, so a signal that comes during the exec does no harm. The Go
-	// runtime sends itself some, too. Or it closes the Listener first.
 	Signal syscall.Signal
 	// Poll is the longest time between two looks at the doorbell. Default (0 or
 	// less): 1 s, in ModePoll 10 ms.
@@ -130,6 +125,7 @@ func declare(r *layout.Region, o Options) (*Listener, error) {
 		l.signals = make(chan os.Signal, 1)
 		installHandler(l.signals, o.Signal)
 		r.WakeSignal.Store(uint32(o.Signal)) // before WakeMode; pairs with its load in send
+		r.WakeThread.Store(thread(l.quit))   // likewise
 		wake = layout.WakeSignal
 	case ModeFutex:
 		l.wait = l.waitFutex

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -53,6 +54,7 @@ var roles = map[string]func(s *shm.Segment) error{
 	"ring":   childRing,
 
 	"innocents": childInnocents,
+	"fickle":    childFickle,
 }
 
 func TestMain(m *testing.M) {
@@ -200,9 +202,13 @@ func childRing(s *shm.Segment) error {
 
 func live() bool { return true }
 
+// ownThread is a thread of this process that a signal may be for.
+var ownThread = sync.OnceValue(func() uint32 { return thread(nil) })
+
 // pretend fakes a sleeping listener.
 func pretend(r *layout.Region, sig unix.Signal) {
 	r.WakeSignal.Store(uint32(sig))
+	r.WakeThread.Store(ownThread())
 	r.WakeMode.Store(layout.WakeSignal)
 	r.Sleeping.Store(1)
 }

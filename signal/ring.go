@@ -15,7 +15,7 @@ var (
 	// will notice by its poll. Every refusal wraps it, with one of the others here,
 	// identity.ErrElsewhere, identity.ErrGone or an error of the kernel.
 	ErrNotSent = errors.New("rung, but nobody was woken")
-	// ErrSignal says that a signal is not one that Flagstone sends: SIGURG, SIGUSR1,
+	// ErrSignal says that a signal is not one that Flagstone sends: SIGUSR1,
 	// SIGUSR2, or a real-time signal from 35 to 64.
 	ErrSignal = errors.New("signal not allowed for wake-ups")
 	// ErrMode says that a Mode is none of the constants.
@@ -42,9 +42,8 @@ func NewRinging() *Ringing { return &Ringing{sync.OnceValues(identity.Here)} }
 // Ring leaves reason at a region's doorbell and wakes its owner if it sleeps.
 // Once it has returned, with an error or without, the owner's Listener is going
 // to notice, at its next poll at the latest. Nobody but the region's verified
-// owner is ever sent a signal; what stands in the region is not trusted. If that very
-// process calls exec at that moment see Options.Signal. Alive
-// reports whether the region's lease is held.
+// owner is ever sent a signal, and no program that it becomes by an exec; what stands in
+// the region is not trusted. Alive reports whether the region's lease is held.
 //
 // It may be called concurrently and never waits. The cost is two atomic
 // operations if the owner is awake or polls, a system call for a futex, some

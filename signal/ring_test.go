@@ -24,7 +24,6 @@ func TestRing_EachMode_Delivers(t *testing.T) {
 	for _, o := range []Options{
 		{Poll: never},
 		{Signal: unix.SIGUSR2, Poll: never},
-		{Signal: unix.SIGURG, Poll: never},
 		{Signal: 35, Poll: never},
 		{Signal: 64, Poll: never},
 		{Mode: ModeFutex, Poll: never},
@@ -212,7 +211,7 @@ func TestRing_OwnerExeced_NotSignalled(t *testing.T) {
 	if !eventually(func() bool { caught, err := p.Catches(unix.SIGUSR1); return err != nil || !caught }) {
 		t.Fatal("no exec")
 	}
-	refused(t, r, live, ErrNoHandler)
+	refused(t, r, live, identity.ErrGone) // the thread, though not the process
 	again, err := id.Open()
 	if err != nil {
 		t.Fatalf("it did not survive: %v", err)

@@ -12,10 +12,9 @@ import (
 const defaultSignal = unix.SIGUSR1
 
 // checkSignal allows what an application may ask for. Signals up to 34 that C
-// libraries use among their threads are out of it. SIGURG is what a program without a
-// handler ignores: no exec, however it falls, makes it a deadly one.
+// libraries use among their threads are out of it.
 func checkSignal(sig unix.Signal) error {
-	if sig == unix.SIGURG || sig == unix.SIGUSR1 || sig == unix.SIGUSR2 || sig >= 35 && sig <= 64 {
+	if sig == unix.SIGUSR1 || sig == unix.SIGUSR2 || sig >= 35 && sig <= 64 {
 		return nil
 	}
 	return fmt.Errorf("%w: %d", ErrSignal, int(sig))
@@ -23,9 +22,9 @@ func checkSignal(sig unix.Signal) error {
 
 // send is the verified sender of PROTOCOL.md, "Doorbell". The identity is pinned
 // by a pidfd first, so that everything checked afterwards is of the process that
-// gets the signal; whether it has a handler is asked last, as that an exec takes it
-// away between that answer and the signal, or while the signal is pending, is the one
-// thing that cannot be excluded. SIGURG does no harm even then.
+// gets the signal; whether it has a handler is asked last. An exec that takes the handler
+// away between that answer and the signal, or while the signal is pending, takes the
+// thread away that the signal is for.
 func (o *Ringing) send(r *layout.Region, state uint64, alive func() bool) error {
 	sig := unix.Signal(r.WakeSignal.Load()) // pairs with its store in declare
 	if err := checkSignal(sig); err != nil {
@@ -40,6 +39,11 @@ func (o *Ringing) send(r *layout.Region, state uint64, alive func() bool) error 
 		return err
 	}
 	defer p.Close()
+	t, err := p.Thread(r.WakeThread.Load()) // pairs with its store in declare
+	if err != nil {
+		return err
+	}
+	defer t.Close()
 	if !alive() {
 		return ErrDead
 	}
@@ -57,5 +61,5 @@ func (o *Ringing) send(r *layout.Region, state uint64, alive func() bool) error 
 	if !caught {
 		return fmt.Errorf("%w: signal %d", ErrNoHandler, int(sig))
 	}
-	return p.Signal(sig)
+	return t.Signal(sig)
 }

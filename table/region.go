@@ -154,6 +154,7 @@ func (t *Table) clean(i int) {
 	r.WakeMode.Store(layout.WakePoll)
 	r.Sleeping.Store(0)
 	r.WakeSignal.Store(0)
+	r.WakeThread.Store(0)
 	r.Flags.Store(0)
 	r.Acknowledged.Store(0)
 	r.Reasons.Store(0)

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -215,8 +217,8 @@ func TestOpen_Killed_Gone(t *testing.T) {
 	isGone("zombie")
 	_ = c.cmd.Wait()
 	isGone("reaped")
-	if err := p.Signal(unix.SIGUSR1); !errors.Is(err, ErrGone) {
-		t.Errorf("reaped: Signal: %v", err)
+	if th, err := p.Thread(uint32(p.pid) + 1); !errors.Is(err, ErrGone) {
+		t.Errorf("reaped: Thread: %v, %v", th, err)
 	}
 }
 
@@ -349,7 +351,24 @@ func TestCatches_Execed_HandlersAreGone(t *testing.T) {
 	}
 }
 
-func TestSignal_OpenProcess_Arrives(t *testing.T) {
+func TestThread_NotOfTheProcess_Gone(t *testing.T) {
+	self, err := Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := self.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, tid := range []uint32{0, 1, uint32(os.Getpid()), uint32(os.Getppid()), 1 << 31, math.MaxUint32} {
+		if th, err := p.Thread(tid); !errors.Is(err, ErrGone) {
+			t.Errorf("thread %d: %v, %v", tid, th, err)
+		}
+	}
+}
+
+func TestSignal_Thread_ArrivesUntilItEnds(t *testing.T) {
 	arrived := make(chan os.Signal, 1)
 	signal.Notify(arrived, unix.SIGUSR2)
 	defer signal.Stop(arrived)
@@ -362,13 +381,33 @@ func TestSignal_OpenProcess_Arrives(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if err := p.Signal(unix.SIGUSR2); err != nil {
+	tids, quit := make(chan int), make(chan bool)
+	go func() { // its thread ends with it
+		runtime.LockOSThread()
+		tids <- unix.Gettid()
+		<-quit
+	}()
+	th, err := p.Thread(uint32(<-tids))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer th.Close()
+	if err := th.Signal(unix.SIGUSR2); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-arrived:
 	case <-time.After(30 * time.Second):
 		t.Error("no signal")
+	}
+	close(quit)
+	for end := time.Now().Add(30 * time.Second); err == nil; err = th.Signal(unix.SIGUSR2) {
+		if time.Now().After(end) {
+			t.Fatal("the thread does not end")
+		}
+	}
+	if !errors.Is(err, ErrGone) {
+		t.Error(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 
@@ -168,17 +169,64 @@ func (p *Process) Catches(sig unix.Signal) (bool, error) {
 	return caught>>(sig-1)&1 != 0, nil
 }
 
-// Signal sends sig to this process and to no other, ErrGone if it has exited.
-func (p *Process) Signal(sig unix.Signal) error {
+// A Thread of a process is another than its first. It ends with any exec of the process,
+// and with it the signals on their way to it: whoever the process becomes gets none.
+type Thread struct {
+	of  *Process
+	fd  int // thread pidfd, or -1 where the kernel has none (before Linux 6.9)
+	tid int
+}
+
+// pidfdThread is PIDFD_THREAD of Linux 6.9.
+const pidfdThread = unix.O_EXCL
+
+// Thread pins a thread of the process by its number, ErrGone if it has none such but its
+// first. The caller closes it.
+func (p *Process) Thread(tid uint32) (*Thread, error) {
+	t := &Thread{p, -1, int(tid)}
+	if tid == 0 || tid > math.MaxInt32 || t.tid == p.pid {
+		return nil, fmt.Errorf("pid %d: thread %d: %w: not a thread of its own", p.pid, tid, ErrGone)
+	}
+	fd, err := retry(func() (int, error) { return unix.PidfdOpen(t.tid, pidfdThread) })
+	switch err {
+	case nil:
+		t.fd = fd
+	case unix.EINVAL: // an older kernel: the numbers of process and thread together have to do
+	case unix.ESRCH, unix.ENOENT:
+		return nil, fmt.Errorf("pid %d: thread %d: %w: %w", p.pid, tid, ErrGone, err)
+	default:
+		return nil, fmt.Errorf("pid %d: thread %d: pidfd_open: %w", p.pid, tid, err)
+	}
+	// Looked for after it was pinned, and before the look whether the process runs.
+	if _, err := p.read("task/" + strconv.Itoa(t.tid) + "/comm"); err != nil {
+		t.Close()
+		return nil, fmt.Errorf("pid %d: thread %d: %w: %w", p.pid, tid, ErrGone, err)
+	}
+	return t, nil
+}
+
+// Signal sends sig to this thread and to no other, ErrGone if it has ended.
+func (t *Thread) Signal(sig unix.Signal) (err error) {
 	step.Here()
-	err := unix.PidfdSendSignal(p.fd, sig, nil, 0)
+	if t.fd >= 0 {
+		err = unix.PidfdSendSignal(t.fd, sig, nil, 0)
+	} else {
+		err = unix.Tgkill(t.of.pid, t.tid, sig)
+	}
 	switch err {
 	case nil:
 		return nil
 	case unix.ESRCH:
-		return fmt.Errorf("pid %d: signal %d: %w: %w", p.pid, sig, ErrGone, err)
+		return fmt.Errorf("pid %d: thread %d: signal %d: %w: %w", t.of.pid, t.tid, sig, ErrGone, err)
 	}
-	return fmt.Errorf("pid %d: signal %d: %w", p.pid, sig, err)
+	return fmt.Errorf("pid %d: thread %d: signal %d: %w", t.of.pid, t.tid, sig, err)
+}
+
+// Close lets the thread go.
+func (t *Thread) Close() {
+	if t.fd >= 0 {
+		_ = unix.Close(t.fd)
+	}
 }
 
 // Close closes the pidfd. The Process must not be used any more.

@@ -81,6 +81,7 @@ var Structs = map[string]Struct{
 		{"WakeSignal", 144, 4, 1, "signal number, stored after the handler is installed"},
 		{"Flags", 148, 4, 1, "32 state flags of the application"},
 		{"Joined", 152, 8, 1, "wall time in milliseconds"},
+		{"WakeThread", 160, 4, 1, "the thread that the signal is sent to, by its number in the pid namespace: never the process's first, never one that calls exec"},
 		{"Reasons", 192, 8, 1, "why the bell was rung; the owner takes them with an exchange"},
 		{"Door", 200, 4, 1, "doorbell; also the futex word"},
 		{"Counters", 256, 8, 32, "statistics"},

@@ -6,7 +6,7 @@ package layout
 const (
 	Major       = 0
 	Minor       = 0
-	Fingerprint = 0x44072d11b539c62c
+	Fingerprint = 0x80977c463ebb279c
 )
 
 // File identification.
@@ -358,7 +358,8 @@ type Region struct {
 	WakeSignal   Uint32    // 144: signal number, stored after the handler is installed (owner, before WakeMode)
 	Flags        Uint32    // 148: 32 state flags of the application (owner, seq-cst store)
 	Joined       Uint64    // 152: wall time in milliseconds (owner, before CLAIMED)
-	_            [32]byte
+	WakeThread   Uint32    // 160: the thread that the signal is sent to, by its number in the pid namespace: never the process's first, never one that calls exec (owner, before WakeMode)
+	_            [28]byte
 	Reasons      Uint64 // 192: why the bell was rung; the owner takes them with an exchange (peers, owner, seq-cst or, exchange)
 	Door         Uint32 // 200: doorbell; also the futex word (peers, owner, seq-cst add)
 	_            [52]byte
@@ -381,6 +382,7 @@ const (
 	OffsetRegionWakeSignal   = 144
 	OffsetRegionFlags        = 148
 	OffsetRegionJoined       = 152
+	OffsetRegionWakeThread   = 160
 	OffsetRegionReasons      = 192
 	OffsetRegionDoor         = 200
 	OffsetRegionCounters     = 256

@@ -66,6 +66,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(Region{}.WakeSignal)-144]
 	_ = [1]struct{}{}[unsafe.Offsetof(Region{}.Flags)-148]
 	_ = [1]struct{}{}[unsafe.Offsetof(Region{}.Joined)-152]
+	_ = [1]struct{}{}[unsafe.Offsetof(Region{}.WakeThread)-160]
 	_ = [1]struct{}{}[unsafe.Offsetof(Region{}.Reasons)-192]
 	_ = [1]struct{}{}[unsafe.Offsetof(Region{}.Door)-200]
 	_ = [1]struct{}{}[unsafe.Offsetof(Region{}.Counters)-256]
