@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && (os.Args[1] == workerArg || os.Args[1] == sleeperArg) {
+	if len(os.Args) == 2 && slices.Contains([]string{workerArg, sleeperArg, holderArg, witnessArg}, os.Args[1]) {
 		main()
 		return
 	}

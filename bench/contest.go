@@ -19,6 +19,7 @@ type chunk struct {
 	Making  int64  `json:"making_ns,omitempty"` // of a slab, before
 	// Of single lookups, where they were timed.
 	Latency *latency `json:"latency,omitempty"`
+	Sights  *sights  `json:"sights,omitempty"` // of a takeover
 }
 
 func (c chunk) nanosPerKey() float64   { return float64(c.Nanos) / float64(c.Keys) }

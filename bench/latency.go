@@ -30,10 +30,14 @@ func (p *player) runTimed(until <-chan command) (chunk, error) {
 	if err != nil {
 		return chunk{}, err
 	}
+	l := latencyOf(times)
+	return chunk{Nanos: elapsed.Nanoseconds(), Keys: int64(len(times)), Latency: &l}, nil
+}
+
+// latencyOf sorts the times and takes their quantiles.
+func latencyOf(times []time.Duration) latency {
 	slices.Sort(times)
-	return chunk{Nanos: elapsed.Nanoseconds(), Keys: int64(len(times)), Latency: &latency{
-		P50: quantile(times, 0.5), P99: quantile(times, 0.99), P999: quantile(times, 0.999), Lookups: len(times),
-	}}, nil
+	return latency{P50: quantile(times, 0.5), P99: quantile(times, 0.99), P999: quantile(times, 0.999), Lookups: len(times)}
 }
 
 // timeEach appends the times to what has room for them.

@@ -44,6 +44,10 @@ func main() {
 		err = serve(ctx, os.Stdin, os.Stdout)
 	case sleeperArg:
 		err = sleep(ctx, os.Stdin, os.Stdout)
+	case holderArg:
+		err = hold(ctx, os.Stdin, os.Stdout)
+	case witnessArg:
+		err = witness(ctx, os.Stdin, os.Stdout)
 	default:
 		err = bench(ctx, os.Args[1:], os.Stdout)
 	}

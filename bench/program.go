@@ -59,6 +59,7 @@ var full = []contest{
 	eviction{},
 	newslab{},
 	moving{},
+	takeover{},
 	searching{},
 	scaling{"2 processes, get uniform", "get", "uniform", atLeast(0.93)},
 	scaling{"2 processes, get zipf", "get", "zipf", atLeast(0.93)},

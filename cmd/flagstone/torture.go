@@ -75,7 +75,7 @@ are kept.`,
 	flags.Float64Var(&f.seconds, "seconds", 30, "how long")
 	flags.Float64Var(&f.kills, "kills-per-second", 20, "SIGKILLs, of all processes together")
 	flags.Uint64Var(&f.seed, "seed", 0, "of everything that is random (default: a random one, which is printed)")
-	flags.StringVar(&f.sabotage, "sabotage", "", "forget or tear: workers lie now and then; exec: they exec as a program does that does not know of wake-ups by signal")
+	flags.StringVar(&f.sabotage, "sabotage", "", "forget or tear: workers lie now and then")
 	if err := flags.MarkHidden("sabotage"); err != nil {
 		panic(err) // no such flag
 	}
@@ -97,8 +97,8 @@ func (f tortureFlags) check() error {
 		return usage{fmt.Errorf("--seconds %v: need more than 0", f.seconds)}
 	case !(f.kills >= 0 && f.kills <= 1000):
 		return usage{fmt.Errorf("--kills-per-second %v: need 0 to 1000", f.kills)}
-	case !slices.Contains([]string{"", "forget", "tear", "exec"}, f.sabotage):
-		return usage{fmt.Errorf("--sabotage %q: need forget, tear or exec", f.sabotage)}
+	case !slices.Contains([]string{"", "forget", "tear"}, f.sabotage):
+		return usage{fmt.Errorf("--sabotage %q: need forget or tear", f.sabotage)}
 	}
 	return nil
 }

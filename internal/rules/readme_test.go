@@ -10,44 +10,11 @@ import (
 	"testing"
 )
 
-func readme(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
+func readme(t *testing.T) string { return page(t, "README.md") }
 
-var link = regexp.MustCompile(`\[([^\]]*)\]\(([^)]*)\)`)
-
-// TestReadme_Links_LeadSomewhere: a link to a file finds it; one whose text names a
-// test finds that test in it, by its whole name or its first parts.
+// TestReadme_Links_LeadSomewhere: to files, tests and headings that are there.
 func TestReadme_Links_LeadSomewhere(t *testing.T) {
-	tests := 0
-	for _, found := range link.FindAllStringSubmatch(readme(t), -1) {
-		text, target := found[1], found[2]
-		if strings.HasPrefix(target, "https://") {
-			continue
-		}
-		file := filepath.Join("..", "..", filepath.FromSlash(target))
-		if _, err := os.Stat(file); err != nil {
-			t.Errorf("[%s]: %v", text, err)
-			continue
-		}
-		if !strings.HasPrefix(text, "Test") {
-			continue
-		}
-		tests++
-		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !regexp.MustCompile(`(?m)^func ` + regexp.QuoteMeta(text) + `[_(]`).Match(source) {
-			t.Errorf("[%s](%s): no such test there", text, target)
-		}
-	}
-	if tests < 20 {
+	if tests := followLinks(t, "README.md"); tests < 20 {
 		t.Fatalf("only %d links to tests: is this the whole file?", tests)
 	}
 }

@@ -30,6 +30,11 @@
 #define DEATHS 2
 #endif
 #define FILES 6
+#ifdef DESTROY
+#define DESTROYERS 1
+#else
+#define DESTROYERS 0
+#endif
 
 #define DESTROYED 2
 
@@ -39,6 +44,7 @@ byte ready[FILES];                      /* 0, 1, DESTROYED */
 byte words[FILES];                      /* contents written: 3 is whole */
 byte init_byte[FILES];                  /* holder's pid, or 0 */
 bool dead[12];
+byte first;                             /* pid of the first opener; the destroyer's is the last */
 byte deaths;
 
 /* What the properties speak of. */
@@ -171,8 +177,8 @@ active proctype Killer() {
 end:
   do
   :: atomic {
-       deaths < DEATHS ->
-       p = 1; do :: p < OPENERS + 2 -> p++ :: break od;
+       first != 0 && deaths < DEATHS ->
+       p = first; do :: p < first + OPENERS + DESTROYERS - 1 -> p++ :: break od;
        if :: !dead[p] -> dead[p] = 1; deaths++; opened[p] = 0 :: else fi
      }
   :: atomic { deaths < DEATHS -> deaths = DEATHS }       /* enough */
@@ -182,6 +188,7 @@ end:
 init {
   byte i;
   atomic {
+    first = _pid + 1;
     for (i : 1 .. OPENERS) { run Opener() };
 #ifdef DESTROY
     run Destroyer();

@@ -10,15 +10,17 @@
      BREAK_SEEN      the waiter looks at the door before it takes the reasons
      BREAK_RECHECK   (with SIGNAL) the waiter looks at the door again after sleeping = 1; a futex wait looks by itself
      BREAK_SLEEPING  the notifier looks at sleeping after it has moved the door
+     BREAK_CLEAN     (with REUSE) the region of a dead waiter is cleaned before it is its successor's; otherwise a reason that
+                     is already meant for him is wiped out
      BREAK_SUPPRESS  a notifier never leaves the wake-up to another who "has already rung": that one may be dead
 
    Configurations: SIGNAL (wake by signal, kept in a channel of one; default: a futex, which keeps nothing), NOTIFIERS,
-   DEATHS.
+   DEATHS (of notifiers), REUSE (the waiter dies, and another takes over its region).
 
-   Property: when all is quiet, the reason of every notify that completed has been taken. (Polling is the net under
-   this; here there is none.)
+   Property: when all is quiet, the reason of every notify of the living waiter that completed has been taken. (Polling is
+   the net under this; here there is none.)
 
-   Abstractions: sequentially consistent memory; each notifier rings once; the waiter lives. */
+   Abstractions: sequentially consistent memory; each notifier rings once. */
 
 #ifndef NOTIFIERS
 #define NOTIFIERS 3
@@ -36,7 +38,16 @@ bool rung;                              /* BREAK_SUPPRESS only */
 bool dead[NOTIFIERS];
 byte deaths;
 
-byte completed;                         /* what the property speaks of: one bit a notifier */
+byte claimed = 1;                       /* region's state: whose it is, or 0 while it is cleaned */
+bool waiter_dead;
+
+byte completed, taken;                  /* what the property speaks of: one bit a notifier */
+
+#ifdef REUSE
+#define LAST_WAITER 2
+#else
+#define LAST_WAITER 1
+#endif
 
 #ifdef SIGNAL
 #define WAKE channel = 1
@@ -44,16 +55,15 @@ byte completed;                         /* what the property speaks of: one bit 
 #define WAKE queued = 0
 #endif
 
-active proctype Waiter() {
-  byte seen;
+inline listen() {
   do
   :: true ->
 #ifdef BREAK_SEEN
-     reasons = 0;
+     atomic { taken = taken | reasons; reasons = 0 };
      seen = door;
 #else
      seen = door;
-     reasons = 0;
+     atomic { taken = taken | reasons; reasons = 0 };
 #endif
      rung = 0;
      sleeping = 1;
@@ -65,11 +75,11 @@ active proctype Waiter() {
      :: true ->
 #endif
 #ifdef SIGNAL
-end_wait:
+end_signal:
         atomic { channel -> channel = 0 }
 #else
         atomic { if :: door == seen -> queued = 1 :: else fi };
-end_wait:
+end_futex:
         !queued
 #endif
      fi;
@@ -77,9 +87,33 @@ end_wait:
   od
 }
 
+active proctype Waiter() {
+  byte seen;
+  { listen() } unless { waiter_dead }
+}
+
+#ifdef REUSE
+active proctype Successor() {
+  byte seen;
+end_none:
+  atomic { waiter_dead = 1; queued = 0; channel = 0 };    /* at any time */
+  claimed = 0;
+#ifdef BREAK_CLEAN
+  claimed = 2;
+#endif
+  sleeping = 0;
+  reasons = 0;
+  claimed = 2;
+  listen()
+}
+#endif
+
 proctype Notifier(byte id) {
   bool was;
+  byte whose;
   {
+    whose = claimed;
+    if :: whose == 0 -> goto done :: else fi;
 #ifdef BREAK_SLEEPING
     was = sleeping;
 #endif
@@ -97,7 +131,9 @@ proctype Notifier(byte id) {
     atomic { was = was && !rung; rung = 1 };
 #endif
     if :: was -> WAKE :: else fi;
-    completed = completed | (1 << id)
+    if :: whose == LAST_WAITER -> completed = completed | (1 << id) :: else fi;
+done:
+    skip
   } unless { dead[id] }
 }
 
@@ -113,7 +149,7 @@ end:
 active proctype Quiet() {
   bool lost;
 end:
-  atomic { timeout -> lost = (reasons & completed) != 0; assert(!lost) }
+  atomic { timeout -> lost = (completed & ~taken) != 0; assert(!lost) }
 }
 
 init {

@@ -11,6 +11,8 @@
    Load-bearing rules, and the variant that drops each:
      BREAK_GENERATION    the token has a generation; without it a live successor in the region is robbed, or protects
                          the dead one's lock for ever
+     BREAK_LATE          (with REUSE) the region has its next generation before its new owner locks anything; otherwise he is
+                         taken for the dead one
      BREAK_SELF          goroutines of one handle take turns before they look at the word, so that a handle never asks
                          about its own live token: the kernel says of one's own lease that it is free
      BREAK_INCONSISTENT  only a repair clears the mark; without it the next owner takes half-done data for whole
@@ -22,7 +24,8 @@
      BREAK_STARVED       (with FAIR) newcomers let the starved go first; otherwise one process can starve another
 
    Configurations: THREE (handles besides the successor), TWO_GOROUTINES (of handle 0), SUCCESSOR (a new handle in
-   region 0), DEATHS, NO_TIMEOUT (nobody dies, sleepers wake by being woken only), FAIR (NO_TIMEOUT, and two that lock
+   region 0), REUSE (the lock's owner is dead from the start; its region
+   gets one new handle after the other, and a reaper in between), DEATHS, NO_TIMEOUT (nobody dies, sleepers wake by being woken only), FAIR (NO_TIMEOUT, and two that lock
    and unlock for ever; checked for acceptance cycles under weak fairness: who has set STARVED gets the lock).
 
    Properties: at most one live holder; nobody is robbed; nobody waits for ever (no invalid end state); what a dead holder
@@ -32,10 +35,17 @@
    do not wrap around; the first sleep is as long as the patience after which STARVED is set. */
 
 #ifndef DEATHS
+#ifdef REUSE
+#define DEATHS 1
+#else
 #define DEATHS 2
+#endif
 #endif
 #ifdef FAIR
 #define NO_TIMEOUT
+#endif
+#ifdef REUSE
+#define SUCCESSOR
 #endif
 
 #define WAITERS      16
@@ -54,9 +64,9 @@ byte word;
 byte futex;
 byte generation[3];                     /* by region */
 byte lease[3];                          /* handle + 1, or 0 */
-bool turn[4];                           /* by handle: the queue inside the process */
+bool turn[5];                           /* by handle: the queue inside the process */
 bool asleep[6];                         /* by goroutine: in the futex's queue */
-bool dead[4];                           /* by handle */
+bool dead[5];                           /* by handle */
 byte deaths;
 
 /* What the properties speak of. */
@@ -64,6 +74,10 @@ byte holder;                            /* goroutine, or 0 */
 byte holder_handle;
 bool half_done;
 bool starving;                          /* goroutine 1 has set STARVED and still waits */
+
+#define REGION_OF(h)   (h < 3 -> h : 0)
+#define HAS_LEASE(h)   (lease[REGION_OF(h)] == h + 1)
+#define REAPERS_LEASE  9
 
 #define OWNER_IS_DEAD (OWNER(word) != 0 && (lease[REGION(word)] == 0 || STALE(word)))
 #ifdef BREAK_GENERATION
@@ -244,12 +258,26 @@ proctype Successor(byte id; byte h; byte r) {
 end_region_taken:
   atomic { lease[r] == 0 -> lease[r] = h + 1 };
   {
+#ifdef BREAK_LATE
+    me = TOKEN(r, (generation[r] + 1));
+    lock_it();
+    generation[r]++;
+#else
     generation[r]++;
     me = TOKEN(r, generation[r]);
     lock_it();
+#endif
     work();
     unlock_it()
   } unless { dead[h] }
+}
+#endif
+
+#ifdef REUSE
+proctype Reaper() {                     /* while it is at work the lease looks like that of the living */
+end:
+  atomic { lease[0] == 0 -> lease[0] = REAPERS_LEASE };
+  lease[0] = 0
 }
 #endif
 
@@ -272,9 +300,13 @@ end:
   do
   :: atomic {
        deaths < DEATHS ->
+#ifdef REUSE
+       h = 3;                             /* the first successor */
+#else
        if :: h = 0 :: h = 1 :: h = 2 fi;
+#endif
        if
-       :: lease[h] == h + 1 -> dead[h] = 1; lease[h] = 0; deaths++
+       :: HAS_LEASE(h) -> dead[h] = 1; lease[REGION_OF(h)] = 0; deaths++
        :: else
        fi
      }
@@ -292,7 +324,12 @@ init {
     run Forever(1, 0, 0);
     run Forever(2, 1, 1)
 #else
+#ifdef REUSE
+    dead[0] = 1; lease[0] = 0;
+    word = TOKEN(0, 1); holder = 1; holder_handle = 0; half_done = 1;
+#else
     run Goroutine(1, 0, 0);
+#endif
     run Goroutine(2, 1, 1);
 #ifdef THREE
     lease[2] = 3; generation[2] = 1;
@@ -303,6 +340,10 @@ init {
 #endif
 #ifdef SUCCESSOR
     run Successor(5, 3, 0);
+#endif
+#ifdef REUSE
+    run Successor(4, 4, 0);
+    run Reaper();
 #endif
     skip
 #endif

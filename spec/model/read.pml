@@ -14,17 +14,19 @@
      BREAK_HIT      a hit reads the slot again; without it a value is returned before it is visible, and the next
                     reader sees the one before it
      BREAK_VERSION  a hit reads the version again; without it a reader puts two values together (with CHAIN)
+     BREAK_EPOCH    (with REBUILD) a miss is believed only if the epoch was even and is unchanged; without it a reader finds
+                    an index that is just being written, or passes a record on its way to another slot
      BREAK_KEY      (with WITH_J) the whole key is compared, as a tag is not a key
 
    Configurations: CHAIN (a record is a head and a tail cell), WITH_J (a second key with the same tag), WITH_DEL_K,
-   WITH_DEL_J, READ_J, READS (one reader's Gets, one
+   WITH_DEL_J, READ_J, REBUILD (somebody rebuilds the index, into other slots; nobody dies), READS (one reader's Gets, one
    after the other: whatever two readers can tell each other shows in one that looks twice), SETS (Sets of K).
 
    Properties: a key that is there throughout is not missed; no foreign key's bytes; no torn value; nothing older than
    what a finished Set, Delete or Get has established.
 
    Abstractions: sequentially consistent memory; every slot has the key's tag; the lock is perfect (lock.pml) and nobody
-   dies (rebuild.pml); retries are unbounded, for the writers end; values are numbers issued under the lock. */
+   dies (rebuild.pml: there cells are used again after deaths); retries are unbounded, for the writers end; values are numbers issued under the lock. */
 
 #ifdef CHAIN
 #define CELLS 6
@@ -45,6 +47,7 @@ byte ver[CELLS+1], key[CELLS+1], val[CELLS+1], tail[CELLS+1];
 bool used[CELLS+1];                     /* the free list, read and written under the lock only */
 byte counter = 2;                       /* versions */
 bool locked;
+byte epoch;
 
 /* What the properties speak of; no process of the protocol reads these. */
 byte issued = 1;                        /* numbers of values and of Deletes, in lock order */
@@ -145,8 +148,36 @@ proctype Deleter(byte k) {
   unlock()
 }
 
+#ifdef REBUILD
+proctype Rebuilder() {
+  byte c, i;
+  lock();
+  epoch++;
+  slot[0] = 0;
+  slot[1] = 0;
+  c = CELLS;
+  do
+  :: c > 0 ->
+     atomic {
+       if
+       :: ver[c] % 2 == 0 -> i = 0; do :: i == 0 && slot[1] == 0 -> i = 1; break :: slot[i] == 0 -> break :: else -> i++ od; slot[i] = c
+       :: else
+       fi;
+       c--
+     }
+  :: else -> break
+  od;
+  i = 0;
+  epoch++;
+  unlock()
+}
+#endif
+
 proctype Reader(byte k; byte times) {
   byte s, i, v, x, floor, was_removed;
+#ifdef REBUILD
+  byte e;
+#endif
 #ifdef CHAIN
   byte t, y;
 #endif
@@ -159,6 +190,15 @@ start:
     expected = present[k] || last_read[k] > removed[k];
     was_removed = removed[k]
   };
+anew:
+#ifdef REBUILD
+  atomic {
+#ifndef BREAK_EPOCH
+    epoch % 2 == 0;
+#endif
+    e = epoch; i = 0
+  };
+#endif
   do
   :: i < 2 ->
 again:
@@ -193,10 +233,16 @@ mismatch:
      fi
   :: else -> break
   od;
+#if defined(REBUILD) && !defined(BREAK_EPOCH)
+  if :: epoch != e -> goto anew :: else fi;
+#endif
   missed = expected && removed[k] == was_removed;
   assert(!missed);
   goto done;
 hit:
+#ifdef REBUILD
+  if :: epoch != e -> goto anew :: else fi;
+#endif
   atomic {
     wrong_key = owner[x] != k;
     old_value = x < floor;
@@ -220,6 +266,9 @@ init {
 #endif
     owner[1] = K; present[K] = 1; set_done[K] = 1;
     run Setter(K, SETS);
+#ifdef REBUILD
+    run Rebuilder();
+#endif
 #ifdef WITH_J
     run Setter(J, 1);
 #endif

@@ -12,11 +12,14 @@ plan() {
   pass read "WITH_J READ_J READS=1 SETS=1"
   pass read "WITH_J WITH_DEL_J READS=1 SETS=1"
   pass read "CHAIN"
+  pass read "REBUILD WITH_DEL_K"
+  pass read "REBUILD CHAIN READS=1"
   fail read "BREAK_FREE CHAIN SETS=3 READS=1" torn
   fail read "BREAK_GOON" missed
   fail read "BREAK_HIT" old_value
   fail read "BREAK_VERSION CHAIN" torn
   fail read "BREAK_KEY WITH_J READ_J READS=1" wrong_key
+  fail read "BREAK_EPOCH REBUILD" missed
 
   pass rebuild ""
   pass rebuild "READS=2 DEATHS=1 WITH_DEL"
@@ -35,7 +38,9 @@ plan() {
   pass lock "THREE DEATHS=1"
   pass lock "THREE NO_TIMEOUT"
   pass lock "FAIR"
+  pass lock "REUSE"
   fail lock "BREAK_GENERATION SUCCESSOR" "invalid end state"
+  fail lock "BREAK_LATE REUSE" two_holders
   fail lock "BREAK_SELF TWO_GOROUTINES" two_holders
   fail lock "BREAK_INCONSISTENT SUCCESSOR" lost_mark
   fail lock "BREAK_RECORD_AFTER" two_holders
@@ -46,11 +51,14 @@ plan() {
 
   pass doorbell ""
   pass doorbell "SIGNAL"
+  pass doorbell "REUSE NOTIFIERS=2 DEATHS=0"
+  pass doorbell "REUSE SIGNAL NOTIFIERS=2 DEATHS=0"
   fail doorbell "BREAK_ORDER" lost
   fail doorbell "BREAK_SEEN" lost
   fail doorbell "BREAK_SLEEPING" lost
   fail doorbell "BREAK_RECHECK SIGNAL" lost
   fail doorbell "BREAK_SUPPRESS" lost
+  fail doorbell "BREAK_CLEAN REUSE NOTIFIERS=2 DEATHS=0" lost
 
   pass create ""
   pass create "DESTROY DEATHS=1"
@@ -65,9 +73,22 @@ plan() {
   pass region "REAPERS=2"
   pass region "REGIONS=2"
   pass region "CLAIMERS=3 DEATHS=1"
+  pass region "REAPERS=2 THREADS"
   fail region "BREAK_LEASE" robbed
+  fail region "BREAK_SELF" robbed
+  fail region "BREAK_THREAD REAPERS=2 THREADS" robbed
   fail region "BREAK_ORDER" leaked
   fail region "BREAK_CLEAN" leaked
+  fail region "BREAK_FOLD" twice
+
+  pass stamp ""
+  pass stamp "READERS=3"
+  pass stamp "REUSE REST"
+  pass stamp "TAIL"
+  fail stamp "BREAK_LOOK" set_back
+  fail stamp "BREAK_AGAIN" set_back
+  fail stamp "BREAK_AGAIN REST" set_back
+  fail stamp "BREAK_HOLE TAIL" foreign
 
   pass kept ""
   fail kept "BREAK_KEPT" kept_waiting
@@ -148,6 +169,20 @@ plan() {
   fail drain "BREAK_GENERATION NEXT" wrong_slab
   fail drain "BREAK_RETIRE NEXT" wrong_slab
   fail drain "BREAK_NAME NEXT" wrong_slab
+
+  pass between ""
+  pass between "SET"
+  pass between "SET TARGET"
+  pass between "SET DEATHS=1"
+  pass between "DELETE THERE"
+  pass between "DELETE TARGET"
+  pass between "CLEAR SET"
+  fail between "BREAK_ORDER" missed
+  fail between "BREAK_SOURCE SET" lost
+  fail between "BREAK_TARGET SET TARGET" lost
+  fail between "BREAK_BACK DELETE" came_back
+  fail between "BREAK_PLACE DELETE THERE" left_without
+  fail between "BREAK_CLEARED CLEAR" came_back
 
   pass close ""
   pass close "READER"

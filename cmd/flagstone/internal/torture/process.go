@@ -208,11 +208,6 @@ func (p *process) become() {
 		}
 		p.journal.Operations[opExec].Add(1) // nobody returns to count it
 		raise(&p.Dead[p.Slot], p.Life)
-		if p.Sabotage != "exec" {
-			// A wake-up sent while an exec is under way finds no handler in the end, and
-			// would kill. Ignored signals stay so, until the new image wants to be woken.
-			signal.Ignore(syscall.SIGUSR1, syscall.SIGUSR2)
-		}
 		return syscall.Exec(p.Command[0], append(p.Command[:len(p.Command):len(p.Command)], string(spec)), os.Environ())
 	})
 }
