@@ -92,7 +92,7 @@ func (t *Table) claim(ctx context.Context) error {
 			break
 		}
 	}
-	return fmt.Errorf("%s: all %d regions belong to living handles: %w", t.control.Name(), n, ErrNoRegion)
+	return fmt.Errorf("%s: %w: one needed, all %d belong to living handles; close some, or destroy the domain and make it with more Regions", t.control.Name(), ErrNoRegion, n)
 }
 
 // settle makes region i ours. Its lease is held: if the region is not free, its
