@@ -84,8 +84,8 @@ var (
 	// Whatever exec starts, as os/exec does, opens the cache anew. A Private cache goes
 	// on in a child.
 	ErrForked = table.ErrForked
-	// ErrDestroyed says that somebody destroyed the cache: close the handle, and
-	// open the name anew.
+	// ErrDestroyed says that somebody destroyed the cache, or removed, replaced or moved
+	// its files: close the handle, and open the name anew.
 	ErrDestroyed = table.ErrDestroyed
 	// ErrLost says that this process was taken for dead and lost its locks: close
 	// the handle and open the cache anew.
@@ -94,8 +94,28 @@ var (
 	ErrNotFound = table.ErrNotFound
 	// ErrNoRegion says that as many handles are open as the domain was made for.
 	ErrNoRegion = table.ErrNoRegion
-	// ErrNoSpace says that the file system has no room for the cache.
+	// ErrNoSpace says that the file system, or the memory control group, has no room for
+	// the cache, or the slab.
 	ErrNoSpace = table.ErrNoSpace
+	// ErrNoMemory says that this process or its control group may not have so much
+	// memory, or address space. Of a control group it comes with ErrNoSpace, before
+	// anything is made that would get the process killed.
+	ErrNoMemory = table.ErrNoMemory
+	// ErrNoDescriptor says that this process, or the system, has as many files open as it
+	// may.
+	ErrNoDescriptor = table.ErrNoDescriptor
+	// ErrAccess says that this user may not do it to the file or directory, or that the
+	// file system is mounted for reading.
+	ErrAccess = table.ErrAccess
+	// ErrFileSystem says that Dir is on a type of file system where processes cannot be
+	// sure to share memory: of a network, or in user space.
+	ErrFileSystem = table.ErrFileSystem
+	// ErrLocks says that the kernel, or a sandbox, has no open file description locks. It
+	// wraps errors.ErrUnsupported.
+	ErrLocks = table.ErrLocks
+	// ErrMissing says that somebody has removed the file of a slab that is in use: Destroy
+	// the cache.
+	ErrMissing = table.ErrMissing
 	// ErrFault says that a file was truncated under its mapping.
 	ErrFault = table.ErrFault
 	// ErrStaleBoot says that the files were made before this machine's last boot:

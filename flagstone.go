@@ -57,7 +57,8 @@ const (
 // value is a cache of 32 MiB in /dev/shm that this user's processes share. Who
 // attaches gets what there is; see Cache.Differences.
 type Options struct {
-	// Dir is the directory of the domain, on memory or disk of this host.
+	// Dir is the directory of the domain, on memory or disk of this host; on a file
+	// system of a network or in user space Open returns ErrFileSystem.
 	// Default: /dev/shm. On a disk the files outlast a reboot, and Open returns
 	// ErrStaleBoot until somebody has called Destroy.
 	Dir string
@@ -213,11 +214,15 @@ type Difference struct {
 // ErrOptions for a name or option out of its range; ErrNotFound with MustExist or
 // ReadOnly if there is none; ErrNoRegion if as many handles are open as it was made
 // for; ErrNoSpace, before anything is visible to others, if the file system has no
-// room; a *table.FormatError or *slab.FormatError for files that are not this
+// room, or, with ErrNoMemory, the memory control group; ErrNoDescriptor and ErrNoMemory
+// if this process may not open or map more; ErrAccess if it may not write there;
+// ErrFileSystem and ErrLocks where processes cannot share memory safely; ErrMissing if
+// somebody removed the slab's file; a *table.FormatError or *slab.FormatError for files that are not this
 // library's, or, being ErrStaleBoot, from before the last boot; a
 // *table.AccessError for files or directories that others could tamper with;
-// ErrForked in a forked child; ErrUnsupported on other systems than Linux, unless it
-// is Private. It touches no page of the slab but the header.
+// ErrForked in a forked child; ErrUnsupported on other systems than Linux, unless it is
+// Private. All say what is needed, what there is, and what to do. It touches no page of
+// the slab but the header.
 func Open(ctx context.Context, name string, o Options) (*Cache, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)

@@ -19,6 +19,7 @@ type host interface {
 
 	// The directory, for views.
 	Usable() error
+	Present() bool
 	Changes() uint64
 	Acknowledge(changes uint64)
 	Entries() []table.Entry

@@ -217,6 +217,9 @@ type child struct {
 	region int
 }
 
+// prepare is set where children can be given more than a directory.
+var prepare = func(*exec.Cmd) {}
+
 // start starts a child that has not opened the cache yet.
 func start(t *testing.T, dir string) *child {
 	t.Helper()
@@ -232,6 +235,7 @@ func prepared(t *testing.T, dir string) *child {
 	c := &child{t: t, cmd: exec.Command("/proc/self/exe"), region: -1}
 	c.cmd.Env = append(os.Environ(), dirVariable+"="+dir)
 	c.cmd.Stderr = os.Stderr
+	prepare(c.cmd)
 	var err error
 	c.stdin, err = c.cmd.StdinPipe()
 	must(t, err)

@@ -88,6 +88,8 @@ func (p *private) UUID() [2]uint64          { return p.identity.Domain }
 func (p *private) HashSeed() uint64         { return p.identity.HashSeed }
 func (p *private) Geometry() table.Geometry { return p.geometry }
 
+func (p *private) Present() bool { return true }
+
 func (p *private) Usable() error {
 	if p.stop.Err() != nil {
 		return ErrClosed

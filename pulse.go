@@ -62,6 +62,7 @@ func (p *pulse) beat() {
 
 func (p *pulse) rouse() {
 	p.of.table.Tick()
+	p.of.table.Present()
 	p.awake.Store(true)
 	select {
 	case p.work <- struct{}{}:
@@ -114,6 +115,7 @@ func (p *pulse) round() {
 				return
 			}
 		}
+		p.of.table.Present()
 		_, _ = p.of.table.Reap()
 		p.of.publishCounters()
 	}

@@ -206,6 +206,7 @@ func (s *steward) lead() (err error) {
 		return s.resign()
 	}
 	if s.leading {
+		s.cache.table.Present()
 		return s.stay()
 	}
 	s.leading = true

@@ -121,6 +121,7 @@ func TestAttach_TooManyMapped_ErrUnattachedUntilOneGoes(t *testing.T) {
 	a := open(t, small(dir))
 	events := make(chan flagstone.Event, 100)
 	o := small(dir)
+	o.Steward.Off = true // becoming it is an event too
 	o.OnEvent = func(e flagstone.Event) { events <- e }
 	b := open(t, o)
 	var all []*table.Reservation

@@ -2,6 +2,7 @@ package table
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -24,7 +25,8 @@ func (e *SizeError) Unwrap() error { return ErrSegmentSize }
 
 // Attach maps the segment of a published entry, and lists it as mapped by this
 // handle. It returns ErrRetired if the entry is no longer what e says,
-// ErrTooManyMapped, a SizeError, an AccessError. No page is touched. Each Attach
+// ErrTooManyMapped, ErrMissing, ErrNoDescriptor, ErrNoMemory, a SizeError, an
+// AccessError. No page is touched. Each Attach
 // needs its Detach, after which the caller closes the segment.
 func (t *Table) Attach(e Entry) (seg *shm.Segment, err error) {
 	err = t.useLive(func() error {
@@ -46,6 +48,8 @@ func (t *reading) mapPublished(e Entry) (*shm.Segment, error) {
 	seg, err := t.mapSegment(e)
 	gone := t.checkPublished(e)
 	switch {
+	case gone == nil && errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w, though its entry says %v: somebody removed it; Destroy the domain: %w", ErrMissing, e.State, err)
 	case gone == nil:
 		return seg, err
 	case err == nil:

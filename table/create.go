@@ -91,6 +91,9 @@ func (d *domain) initialise(g Geometry, clock Clock) (err error) {
 	if err := d.control.Truncate(0); err != nil {
 		return err
 	}
+	if err := d.removeSegments(); err != nil {
+		return err
+	}
 	if err := shm.Reserve(d.control, g.FileSize); err != nil {
 		return err
 	}

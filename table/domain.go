@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -53,8 +54,11 @@ func findDomain(dir, name string, group, create bool) (d domain, err error) {
 		return d, err
 	}
 	err = d.open(create)
-	if create && errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case create && errors.Is(err, fs.ErrNotExist):
 		err = errMoved // a destroyer was quicker
+	case create && err != nil:
+		d.removeEmpty()
 	}
 	return d, err
 }
@@ -80,6 +84,17 @@ func (d *domain) makeControl() (err error) {
 		d.control, err = d.openFile(controlFile)
 	}
 	return err
+}
+
+// deepest returns the innermost of the domain's directories that is there.
+func (d *domain) deepest() *os.File { return cmp.Or(d.dir, d.parent, d.base) }
+
+// removeEmpty removes what was made in vain, if nobody has made more of it.
+func (d *domain) removeEmpty() {
+	if d.parent != nil {
+		_ = removeEmpty(d.parent, d.version)
+	}
+	_ = removeEmpty(d.base, d.name+suffix)
 }
 
 // close closes what is open.
@@ -115,14 +130,43 @@ func (d *domain) mapFile(f *os.File, size uint64) (*shm.Segment, error) {
 	return shm.Map(f, size)
 }
 
-// makeFile makes an empty file with the mode it is meant to have.
+// makeFile makes an empty file with the mode it is meant to have, where what a control
+// file needs works.
 func (d *domain) makeFile(parent *os.File, name string) error {
 	f, err := shm.OpenFile(parent, name, true, d.fileMode())
 	if err != nil {
 		return err
 	}
 	step.Here()
-	return errors.Join(f.Chmod(d.fileMode()), f.Close())
+	return errors.Join(f.Chmod(d.fileMode()), tryOut(parent, name, f), f.Close())
+}
+
+// tryOut finds out whether locks, and where the file system is unknown mappings, work as
+// they have to, in a file that nobody else uses yet.
+func tryOut(parent *os.File, name string, f *os.File) error {
+	second, err := shm.OpenFile(parent, name, false, 0)
+	if err != nil {
+		return err
+	}
+	defer second.Close()
+	if _, err := tryLock(f, layout.InitByte); err != nil {
+		return err
+	}
+	known, err := shm.CheckFileSystem(f)
+	if known || err != nil {
+		return err
+	}
+	return errors.Join(mustBeHeld(second, layout.InitByte), shm.CheckMapping(f, second))
+}
+
+// mustBeHeld returns ErrLocks unless another description of f's file has the lock of
+// the byte, which this process has taken through one.
+func mustBeHeld(f *os.File, b int64) error {
+	held, err := lockedByOthers(f, b, 1)
+	if err == nil && !held {
+		err = fmt.Errorf("%s: %w: the file system forgets them; use a tmpfs such as /dev/shm", f.Name(), ErrLocks)
+	}
+	return err
 }
 
 func (d *domain) fileMode() os.FileMode {
@@ -137,6 +181,7 @@ func (d *domain) fileMode() os.FileMode {
 func place(parent *os.File, name string, make func(parent *os.File, name string) error) error {
 	temporary := hidden(name)
 	if err := make(parent, temporary); err != nil {
+		_ = removeEntry(parent, temporary) // what is left a destroyer removes
 		return err
 	}
 	err := rename(parent, temporary, name)
@@ -229,6 +274,24 @@ func removeHidden(parent *os.File, name string) (bool, error) {
 	return removed(parent, name)
 }
 
+// removeSegments removes the files of segments, as there are none without a control
+// segment: somebody has removed that of the domain before. Who maps them still does.
+func (d *domain) removeSegments() error {
+	names, err := readNames(d.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if kind, _, _ := strings.Cut(name, "-"); kind != slabPrefix && kind != appPrefix {
+			continue
+		}
+		if err := removeEntry(d.dir, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // emptyDir removes what is in a directory.
 func emptyDir(parent *os.File, name string) error {
 	dir, err := openPlain(parent, name)
@@ -248,11 +311,16 @@ func emptyDir(parent *os.File, name string) error {
 	return nil
 }
 
+// readNames lists what is in a directory: nothing if that is itself removed.
 func readNames(dir *os.File) ([]string, error) {
 	if _, err := dir.Seek(0, 0); err != nil {
 		return nil, err
 	}
-	return dir.Readdirnames(-1)
+	names, err := dir.Readdirnames(-1)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return names, err
 }
 
 // checkName checks the name of a domain.
@@ -350,12 +418,4 @@ func (d *domain) removeRemains() error {
 	}
 	_, err := d.removeUnused(func() bool { return true })
 	return err
-}
-
-// wrap adds what was being done to an error, if it is one.
-func wrap(err error, format string, args ...any) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf(format+": %w", append(args, err)...)
 }

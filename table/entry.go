@@ -183,12 +183,15 @@ func (t *reading) checkPublished(e Entry) error {
 
 // segmentFile returns the name of a segment's file.
 func segmentFile(kind uint32, id uint64) string {
-	prefix := "app"
+	prefix := appPrefix
 	if kind == KindSlab {
-		prefix = "slab"
+		prefix = slabPrefix
 	}
 	return fmt.Sprintf("%s-%016x", prefix, id)
 }
+
+// How the names of segments' files begin.
+const slabPrefix, appPrefix = "slab", "app"
 
 // OpenWord is what StateWord says, the number of drains aside, while the segment
 // takes records.

@@ -14,8 +14,8 @@ import (
 var (
 	// ErrNotFound says that there is no such domain.
 	ErrNotFound = errors.New("no such domain")
-	// ErrDestroyed says that somebody destroyed the domain. What is mapped stays
-	// readable; close the handle and open the domain anew.
+	// ErrDestroyed says that somebody destroyed the domain, or removed, replaced or moved
+	// its files. What is mapped stays readable; close the handle and open the domain anew.
 	ErrDestroyed = errors.New("domain was destroyed")
 	// ErrOptions says that an option is out of its range.
 	ErrOptions = format.ErrOptions
@@ -60,6 +60,25 @@ var (
 	ErrForked = shm.ErrForked
 	// ErrNoSpace says that the file system has no room. Nothing was made.
 	ErrNoSpace = shm.ErrNoSpace
+	// ErrNoMemory says that this process or its control group may not have so much
+	// memory, or address space. Of a control group it comes with ErrNoSpace: creating the
+	// segment would have got the process killed. Nothing was made.
+	ErrNoMemory = shm.ErrNoMemory
+	// ErrNoDescriptor says that this process, or the system, has as many files open as it
+	// may.
+	ErrNoDescriptor = errors.New("no file descriptor left")
+	// ErrAccess says that this user may not do it to the file or directory, or that the
+	// file system is mounted for reading.
+	ErrAccess = errors.New("no access")
+	// ErrFileSystem says that a domain cannot be on this type of file system: that of a
+	// network or in user space, or one where shared mappings or locks do not work.
+	ErrFileSystem = shm.ErrFileSystem
+	// ErrLocks says that the kernel, or a sandbox, has no open file description locks. It
+	// wraps errors.ErrUnsupported.
+	ErrLocks = fmt.Errorf("open file description locks do not work: %w", errors.ErrUnsupported)
+	// ErrMissing says that the file of a published segment is gone: somebody has removed
+	// it. Destroy the domain.
+	ErrMissing = errors.New("segment file is missing")
 	// ErrFault says that a mapped file was truncated under the handle.
 	ErrFault = shm.ErrFault
 	// ErrUnsafeFile says that a file is not a regular one of the right owner and
@@ -110,14 +129,18 @@ type AccessError struct {
 	Err       error  // ErrUnsafeDir, ErrUnsafeFile or, where the kernel keeps this user out, fs.ErrPermission
 }
 
-// Error names path, field and both values.
+// Error names path, field and both values, and what to do.
 func (e *AccessError) Error() string {
-	format := "%s: %v: %s is %d, want %d"
+	format := "%s: %v: %s is %d, want %d; "
 	switch e.Field {
 	case "mode":
-		format = "%s: %v: %s is %#o, want at most %#o"
+		format = "%s: %v: %s is %#o, want at most %#o; change the mode, or open with Group if a group is to share it"
 	case "type":
-		format = "%s: %v: %s is %#o, want %#o"
+		format = "%s: %v: %s is %#o, want %#o; remove it, or choose another name"
+	case "owner":
+		format += "open as that user, or let all who share it open with Group"
+	case "group":
+		format += "let this user join that group"
 	}
 	return fmt.Sprintf(format, e.Path, e.Err, e.Field, e.Got, e.Want)
 }

@@ -133,19 +133,23 @@ func (d *domain) makeDir(parent *os.File, name string) error {
 
 // current reports whether the domain's path still leads to its control file.
 func (d *domain) current() (bool, error) {
+	return leadsTo(d.base, filepath.Join(d.name+suffix, d.version, controlFile), d.control)
+}
+
+// leadsTo reports whether the path from dir is that of f.
+func leadsTo(dir *os.File, path string, f *os.File) (bool, error) {
 	var mine, there unix.Stat_t
-	if err := unix.Fstat(int(d.control.Fd()), &mine); err != nil {
-		return false, &os.PathError{Op: "stat", Path: d.control.Name(), Err: err}
+	if err := unix.Fstat(int(f.Fd()), &mine); err != nil {
+		return false, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
-	path := filepath.Join(d.name+suffix, d.version, controlFile)
-	err := ignoringEINTR(func() error { return unix.Fstatat(int(d.base.Fd()), path, &there, unix.AT_SYMLINK_NOFOLLOW) })
+	err := ignoringEINTR(func() error { return unix.Fstatat(int(dir.Fd()), path, &there, unix.AT_SYMLINK_NOFOLLOW) })
 	switch err {
 	case nil:
 		return mine.Ino == there.Ino && mine.Dev == there.Dev, nil
 	case unix.ENOENT, unix.ENOTDIR:
 		return false, nil
 	}
-	return false, &os.PathError{Op: "stat", Path: d.control.Name(), Err: err}
+	return false, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
 }
 
 // openPlain opens a directory that is to be emptied; nil if there is none of the name.

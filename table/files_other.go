@@ -20,6 +20,8 @@ func (*domain) makeDir(*os.File, string) error { return ErrUnsupported }
 
 func (*domain) current() (bool, error) { return false, ErrUnsupported }
 
+func leadsTo(*os.File, string, *os.File) (bool, error) { return false, ErrUnsupported }
+
 func openPlain(*os.File, string) (*os.File, error) { return nil, ErrUnsupported }
 
 func removeEntry(*os.File, string) error { return ErrUnsupported }

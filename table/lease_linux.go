@@ -24,14 +24,23 @@ func ofd(f *os.File, command int, kind int16, first, count int64) (unix.Flock_t,
 	var errno error
 	err = c.Control(func(fd uintptr) {
 		for errno = unix.EINTR; errno == unix.EINTR; {
-			errno = unix.FcntlFlock(fd, command, &l)
+			errno = flock(fd, command, &l)
 		}
 	})
 	if err == nil {
 		err = errno
 	}
+	switch err {
+	case unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP: // the request itself is in order
+		err = fmt.Errorf("%w: Linux 3.15 is needed, here the kernel, a sandbox or the file system has none; run outside the sandbox, or in a tmpfs such as /dev/shm: %w", ErrLocks, err)
+	case unix.ENOLCK:
+		err = fmt.Errorf("%w: the system has no more room for one: %w", ErrLocks, err)
+	}
 	return l, err
 }
+
+// flock is replaced by the test of what is said about it.
+var flock = unix.FcntlFlock
 
 // tryLock takes the lock of one byte if nobody else has it.
 func tryLock(f *os.File, b int64) (ok bool, err error) { return tryLocks(f, b, 1) }

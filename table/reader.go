@@ -48,6 +48,9 @@ func inspect(dir string, o Options) (_ *Reader, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := shm.CheckFileSystem(d.control); err != nil {
+		return nil, err
+	}
 	todo, err := d.look()
 	if err == nil && todo != nothing {
 		err = fmt.Errorf("%s is being made or destroyed: %w", d.control.Name(), ErrNotFound)

@@ -3,7 +3,10 @@ package table
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
@@ -22,6 +25,8 @@ type reading struct {
 	words    Words
 	ready    *layout.Uint64
 	self     int // number of the handle's own region, or none
+
+	elsewhere atomic.Uint64 // 1 from when the domain's path was found to lead elsewhere
 
 	gate   *gate              // public calls are inside while they use what Close takes away
 	stop   context.Context    // ends at Close: nobody waits on
@@ -92,6 +97,9 @@ func (t *reading) useLive(f func() error) error {
 		if t.ready.Load() == layout.ControlDestroyed { // pairs with the store in tellDestroyed
 			return ErrDestroyed
 		}
+		if t.elsewhere.Load() != 0 {
+			return fmt.Errorf("%w: %s is gone, or another's", ErrDestroyed, t.control.Name())
+		}
 		return f()
 	})
 }
@@ -127,11 +135,30 @@ func (t *reading) Words() Words { return t.words }
 
 // Changes returns a number that moves after every change of the directory or of
 // a region's lifecycle or flags, by any process. One load, some 10 ns.
-func (t *reading) Changes() uint64 { return t.load(t.words.Changes) }
+func (t *reading) Changes() uint64 { return t.load(t.words.Changes) + t.elsewhere.Load() }
 
 // Usable returns nil, or why the handle is of no use any more: ErrClosed,
 // ErrDestroyed, ErrForked, or ErrFault if the control segment was truncated. Some 50 ns.
 func (t *reading) Usable() error { return t.useLive(func() error { return nil }) }
 
 // Destroyed reports whether the domain was destroyed. One load.
-func (t *reading) Destroyed() bool { return t.load(t.ready) == layout.ControlDestroyed }
+func (t *reading) Destroyed() bool {
+	return t.load(t.ready) == layout.ControlDestroyed || t.elsewhere.Load() != 0
+}
+
+// Present looks whether the domain's path still leads to its control file. Otherwise
+// somebody has removed, replaced or moved the files: who opens the name gets another
+// domain, and this handle says ErrDestroyed from then on. Only this handle: what it sees
+// may not be what others see. It is true where there is no telling. About 3 us.
+func (t *reading) Present() bool {
+	_ = t.use(func() error {
+		// By the directory's own parents, which it keeps when it is renamed or removed.
+		path := filepath.Join("..", "..", t.name+suffix, versionDir, controlFile)
+		here, err := leadsTo(t.dir, path, t.control)
+		if err == nil && !here && t.elsewhere.Swap(1) == 0 && !t.readOnly {
+			t.words.Changes.Add(1) // for who compares the word itself under a shard's lock; others look in vain
+		}
+		return nil
+	})
+	return t.elsewhere.Load() == 0
+}

@@ -108,7 +108,7 @@ func (t *Table) crowded(ctx context.Context) error {
 			kept++
 		}
 	}
-	text := fmt.Sprintf("all %d regions are in use: close a handle, or Destroy the domain and open it with more Regions", n)
+	text := fmt.Sprintf("one needed, all %d are in use: close a handle, or destroy the domain and make it with more Regions", n)
 	if kept > 0 {
 		text += fmt.Sprintf("; of %d the process is gone, and %s", kept, t.keptBy())
 	}

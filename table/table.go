@@ -18,7 +18,8 @@ import (
 // Options say which domain to open and how. Only Name is required.
 type Options struct {
 	// Dir is the directory the domain is in. Default: DefaultDir. It has to be on
-	// one host's memory or disk, not on a network.
+	// one host's memory or disk: on the file system of a network or in user space Open
+	// returns ErrFileSystem, and types that it does not know it tries out.
 	Dir string
 	// Name is 1 to 64 of A-Z a-z 0-9 . _ - and does not start with a dot.
 	Name string
@@ -73,8 +74,9 @@ type Table struct {
 //
 // It returns a FormatError for a file that is not a control segment of this
 // version, an AccessError for unsafe files and directories, ErrNoRegion if living
-// handles have all regions, ErrNoSpace if there is no room, ErrNotFound with
-// MustExist and ErrOptions; nothing is left behind. It reads the header and the
+// handles have all regions, ErrNoSpace if there is no room, ErrNoMemory, ErrNoDescriptor,
+// ErrAccess, ErrFileSystem, ErrLocks, ErrNotFound with MustExist and ErrOptions; each
+// says what is needed, what is there and the remedy; nothing is left behind. It reads the header and the
 // regions, and touches no other page. About 0.3 ms.
 func Open(ctx context.Context, o Options) (*Table, error) {
 	o.Dir = orDefaultDir(o.Dir)
@@ -111,8 +113,12 @@ func open(ctx context.Context, o Options, g Geometry) (_ *Table, err error) {
 	}()
 	if err != nil {
 		if o.MustExist && errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w: %w", ErrNotFound, err)
+			err = fmt.Errorf("%w; open without MustExist to make it: %w", ErrNotFound, err)
 		}
+		return nil, err
+	}
+	known, err := shm.CheckFileSystem(d.control)
+	if err != nil {
 		return nil, err
 	}
 	if err := d.prepare(ctx, g, o); err != nil {
@@ -125,7 +131,23 @@ func open(ctx context.Context, o Options, g Geometry) (_ *Table, err error) {
 	if err := t.join(ctx, &d, o.Wake); err != nil {
 		return nil, errors.Join(err, t.seg.Close())
 	}
+	if !known {
+		if err := t.tryLease(); err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
+	}
 	return t, nil
+}
+
+// tryLease makes sure that others see this handle's lease, in a file system that this
+// package knows nothing of.
+func (t *Table) tryLease() error {
+	f, err := t.files().openFile(controlFile)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return mustBeHeld(f, leaseByte(t.self))
 }
 
 // find opens the domain's files. They are made if they are not there, unless
@@ -135,8 +157,11 @@ func find(o Options, g Geometry) (domain, error) {
 	if o.MustExist || !errors.Is(err, fs.ErrNotExist) {
 		return d, err
 	}
-	if d.base != nil {
-		if err := shm.Room(d.base, g.FileSize+o.Room); err != nil {
+	if at := d.deepest(); at != nil {
+		if _, err := shm.CheckFileSystem(at); err != nil {
+			return d, err
+		}
+		if err := shm.Room(at, g.FileSize+o.Room); err != nil {
 			return d, err
 		}
 	}
@@ -308,5 +333,8 @@ func (t *Table) Exclusive(ctx context.Context, f func() error) error {
 	}
 	defer func() { <-t.turn }()
 	defer unlock(t.control, layout.InitByte)
+	if !t.Present() { // whoever opens the name now has another byte
+		return fmt.Errorf("exclusive use of domain %s: %w", t.name, ErrDestroyed)
+	}
 	return f()
 }

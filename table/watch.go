@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
 // EventKind is what an Event is about.
@@ -117,8 +115,9 @@ type entryKey struct {
 
 func (t *reading) view() (view, error) {
 	v := view{regions: map[Holder]Region{}, entries: map[entryKey]Entry{}}
+	t.Present()
 	err := t.use(func() error {
-		v.destroyed = t.ready.Load() == layout.ControlDestroyed
+		v.destroyed = t.Destroyed()
 		for i := range int(t.header.Regions) {
 			if r, ok := t.readRegion(i); ok {
 				v.regions[Holder{r.Index, r.Generation}] = r

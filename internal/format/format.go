@@ -3,6 +3,7 @@
 package format
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -28,8 +29,21 @@ var (
 	ErrOversized   = errors.New("file is too long")
 	ErrForeign     = errors.New("file is of another domain")
 	ErrNotReady    = errors.New("file was never completed")
-	ErrStaleBoot   = errors.New("made before the last boot, destroy it")
+	ErrStaleBoot   = errors.New("made before the last boot")
 )
+
+// remedies say what to do about each.
+var remedies = map[error]string{
+	ErrMagic:       "something else made it: choose another name or directory",
+	ErrEndian:      "a host of the other kind made it: destroy it, or choose another directory",
+	ErrVersion:     "use the newer version of this program, or destroy it",
+	ErrFeature:     "use the newer version of this program, or destroy it",
+	ErrFingerprint: "use the version that made it for all processes, or destroy it",
+	ErrNotReady:    "wait for who makes it, or destroy it",
+}
+
+// remedy is that of files that are damaged or left over: nobody can use them.
+const remedy = "destroy it; the next to open makes it anew"
 
 // ErrOptions says that no segment can be made from the options given.
 var ErrOptions = errors.New("impossible options")
@@ -42,9 +56,9 @@ type Error struct {
 	Err         error // one of the sentinels above
 }
 
-// Error names file, field and both values.
+// Error names file, field and both values, and what to do.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s: %v: %s is %#x, want %#x", e.File, e.Err, e.Field, e.Got, e.Want)
+	return fmt.Sprintf("%s: %v: %s is %#x, want %#x; %s", e.File, e.Err, e.Field, e.Got, e.Want, cmp.Or(remedies[e.Err], remedy))
 }
 
 // Unwrap returns the sentinel and ErrFormat.

@@ -20,6 +20,7 @@ const module = "github.com/flagstone-shm/flagstone"
 // below a listed one has its rank, and may import within it.
 var ranks = map[string]int{
 	"internal/step":     -1,
+	"internal/cgroup":   0,
 	"internal/layout":   0,
 	"internal/clock":    1,
 	"internal/shm":      1,

@@ -10,6 +10,12 @@ import (
 var (
 	// ErrNoSpace says that the file system has no room for a segment. Nothing was made.
 	ErrNoSpace = errors.New("no room for a shared segment")
+	// ErrNoMemory says that this process, or its control group, may not have so much
+	// memory. Nothing was made.
+	ErrNoMemory = errors.New("no more memory allowed")
+	// ErrFileSystem says that processes cannot be sure to share memory and locks on a
+	// file system.
+	ErrFileSystem = errors.New("unsuitable file system")
 	// ErrUnsafeFile says that a file is not what a segment has to be: a regular
 	// file of this user, reached without a symbolic link.
 	ErrUnsafeFile = errors.New("not a regular file of this user")

@@ -76,44 +76,6 @@ func openAt(dir *os.File, name string, flags int, perm os.FileMode) (*os.File, e
 	return f, nil
 }
 
-// Room returns ErrNoSpace, saying how much is needed and how much there is, if the
-// file system that f is on has not size bytes free.
-func Room(f *os.File, size uint64) error {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
-		return &os.PathError{Op: "statfs", Path: f.Name(), Err: err}
-	}
-	if free := fs.Bavail * uint64(fs.Bsize); fs.Blocks != 0 && free < size { // 0 is a tmpfs without limit
-		return noSpace(f, size, free, unix.ENOSPC)
-	}
-	return nil
-}
-
-func noSpace(f *os.File, size, free uint64, err error) error {
-	return fmt.Errorf("%s: %w: %d bytes needed, %d free; free some, enlarge the file system (for /dev/shm: mount -o remount,size=...) or ask for less: %w",
-		f.Name(), ErrNoSpace, size, free, err)
-}
-
-// Reserve gives the empty file size bytes of zeros with blocks behind them, so that
-// touching them cannot fault for want of room. It asks first: a file system may
-// fill up before it finds that the whole does not fit.
-func Reserve(f *os.File, size uint64) error {
-	if err := Room(f, size); err != nil {
-		return err
-	}
-	step.Here()
-	_, err := retry(func() (int, error) { return 0, unix.Fallocate(int(f.Fd()), 0, 0, int64(size)) })
-	switch {
-	case err == unix.ENOSPC || err == unix.EFBIG || err == unix.EDQUOT:
-		var fs unix.Statfs_t
-		_ = unix.Fstatfs(int(f.Fd()), &fs) // only for the message
-		return noSpace(f, size, fs.Bavail*uint64(fs.Bsize), err)
-	case err != nil:
-		return fmt.Errorf("%s: reserve %d bytes: %w", f.Name(), size, err)
-	}
-	return nil
-}
-
 // Release gives the pages of the first size bytes of f back, though others map it:
 // they read zeros from then on, and what they touch takes a page again. Where the
 // file system cannot, nothing happens and the pages go with the last mapping.

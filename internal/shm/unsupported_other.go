@@ -10,8 +10,8 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
-// Create, OpenFile, OpenReadOnly, Room, Reserve, Release, Map and MapReadOnly return
-// ErrUnsupported on this system.
+// Create, OpenFile, OpenReadOnly, CheckFileSystem, CheckMapping, Room, Reserve, Release,
+// Map and MapReadOnly return ErrUnsupported on this system.
 func Create(*os.File, string, uint64, os.FileMode) (*Segment, *os.File, error) {
 	return nil, nil, ErrUnsupported
 }
@@ -19,6 +19,10 @@ func Create(*os.File, string, uint64, os.FileMode) (*Segment, *os.File, error) {
 func OpenFile(*os.File, string, bool, os.FileMode) (*os.File, error) { return nil, ErrUnsupported }
 
 func OpenReadOnly(*os.File, string) (*os.File, error) { return nil, ErrUnsupported }
+
+func CheckFileSystem(*os.File) (bool, error) { return false, ErrUnsupported }
+
+func CheckMapping(*os.File, *os.File) error { return ErrUnsupported }
 
 func Room(*os.File, uint64) error { return ErrUnsupported }
 
