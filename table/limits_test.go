@@ -55,7 +55,7 @@ func TestOpen_256Processes_The257thRefusedUntilOneGoes(t *testing.T) {
 		t.Helper()
 		_, err := Open(limited(t), o)
 		mustFail(t, err, ErrNoRegion)
-		mustName(t, err, fmt.Sprint(n, " regions"), "close a handle", "Destroy")
+		mustName(t, err, fmt.Sprint("all ", n), "close a handle", "destroy")
 	}
 	refused()
 	children[0].finish()

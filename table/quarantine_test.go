@@ -170,13 +170,14 @@ func TestQuarantine_OwnerGone_AllButItsRegionIsTakenBack(t *testing.T) {
 	if s := uint32(table.regionAt(k.region).State.Load()); s != layout.RegionClaimed {
 		t.Fatalf("state %d, want quarantine", s)
 	}
+	table.regionAt(k.region).Sleeping.Store(1) // wherever death found it
 	mustFail(t, table.Ring(k.region, 1), signal.ErrNotSent, identity.ErrGone)
 	for range 7 - len(table.Regions()) + 1 {
 		openTable(t, options(dir))
 	}
 	_, err = Open(limited(t), options(dir))
 	mustFail(t, err, ErrNoRegion)
-	mustName(t, err, "8 regions", "of 1 the process is gone", "fuser")
+	mustName(t, err, "all 8", "of 1 the process is gone", "fuser")
 	must(t, unix.Kill(k.copied, unix.SIGKILL))
 	eventually(t, "the region is free", func() bool {
 		next, err := Open(limited(t), options(dir))

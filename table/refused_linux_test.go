@@ -174,7 +174,7 @@ func TestOpen_Refused_SaysValuesAndRemedy(t *testing.T) {
 			for range 8 {
 				openTable(t, *o)
 			}
-		}, ErrNoRegion, []string{"one needed", "all 8", "close some", "more Regions"}},
+		}, ErrNoRegion, []string{"one needed", "all 8", "close a handle", "more Regions"}},
 		"older boot": {
 			header(func(h *layout.ControlHeader) { h.BootID[0].Add(1) }), ErrStaleBoot,
 			[]string{"BootID", "want", "destroy"},
