@@ -31,6 +31,7 @@ test: go-version ## every test, the race run, 30 s of torture, 10 s of each fuzz
 	$(GO) vet $(PACKAGES)
 	$(GO) test $(PACKAGES)
 	$(GO) test -race -short $(PACKAGES)
+	$(GO) test -tags steps ./internal/crash
 	$(GO) run ./cmd/flagstone torture --seconds 30
 	cd bench && $(GO) test ./...
 	$(MAKE) fuzz
@@ -43,6 +44,10 @@ test-all: go-version ## everything longer: long variants, repeated, and 2 minute
 	FLAGSTONE_LONG=1 $(GO) test -timeout 60m -race $(PACKAGES)
 	$(MAKE) fuzz FUZZTIME=2m
 	$(MAKE) models
+
+.PHONY: crash
+crash: go-version ## kill a process at every step, and those who recover from it; some 20 minutes; writes docs/crash-matrix.md
+	FLAGSTONE_LONG=1 FLAGSTONE_CRASH_TABLE=$(CURDIR)/docs/crash-matrix.md $(GO) test -tags steps -count 1 -timeout 3h -v ./internal/crash
 
 .PHONY: fuzz
 fuzz: go-version ## run each fuzz target for FUZZTIME (10s)

@@ -41,6 +41,10 @@ func (d *domain) prepare(ctx context.Context, g Geometry, o Options) error {
 	if used, err := lockedByOthers(d.control, layout.LeaseByte, toTheEnd); err != nil || used {
 		return orElse(err, &FormatError{File: d.control.Name(), Field: "Ready", Got: 0, Want: layout.ControlReady, Err: ErrNotReady})
 	}
+	// Before READY, so that it is done again should we die at it.
+	unhide(d.base, d.name+suffix)
+	unhide(d.parent, d.version)
+	unhide(d.dir, controlFile)
 	if err := d.initialise(g, o.Clock); err != nil {
 		return errors.Join(err, d.remove())
 	}

@@ -200,6 +200,21 @@ func place(parent *os.File, name string, make func(parent *os.File, name string)
 // hidden returns a new name for something that is on its way to or from a name.
 func hidden(name string) string { return fmt.Sprintf(".%s.%016x", name, random()) }
 
+// unhide removes what lies under hidden names for name in dir, where it can: whoever
+// died between making and renaming it has left it. One who lives finds his gone, and
+// begins anew (errMoved).
+func unhide(dir *os.File, name string) {
+	names, err := readNames(dir)
+	if err != nil {
+		return
+	}
+	for _, n := range names {
+		if of, ok := hiddenOf(n); ok && of == name {
+			_ = removeEntry(dir, n) // another user's, or not empty, stays
+		}
+	}
+}
+
 // random returns a random number that is not 0.
 func random() (n uint64) {
 	for n == 0 {
@@ -409,6 +424,9 @@ func destroy(ctx context.Context, dir, name string) error {
 func (d *domain) removeRemains() error {
 	switch {
 	case d.parent == nil:
+		if d.base != nil {
+			unhide(d.base, d.name+suffix)
+		}
 		return nil
 	case d.dir == nil:
 		return d.sweep()

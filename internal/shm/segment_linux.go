@@ -42,8 +42,8 @@ func reserveAndMap(f *os.File, size uint64) (*Segment, error) {
 func OpenFile(dir *os.File, name string, create bool, perm os.FileMode) (*os.File, error) {
 	flags := unix.O_RDWR
 	if create {
-		flags |= unix.O_CREAT
 		step.Here()
+		flags |= unix.O_CREAT
 	}
 	return openAt(dir, name, flags, perm)
 }
