@@ -6,6 +6,7 @@ import (
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/internal/step"
 	"github.com/flagstone-shm/flagstone/lock"
 )
 
@@ -22,13 +23,14 @@ type stewardship struct {
 	vacant time.Time // as it has since; zero: it named somebody
 }
 
+// inVain is for how long a WantedByte that is held in vain is not looked at.
+const inVain = time.Minute
+
 // vacancy is for how long a lock byte has to be held while nobody leads, before it is
 // taken for one that a child of the dead keeps: a steward writes its name within microseconds,
-// and who wants to lead does within a second.
-const (
-	vacancy = 2 * time.Second
-	inVain  = time.Minute // for how long such a WantedByte is not looked at
-)
+// and who wants to lead does within a second. Who is to be killed at what follows has
+// no such patience.
+var vacancy = map[bool]time.Duration{false: 2 * time.Second, true: 20 * time.Millisecond}[step.On]
 
 func (s *stewardship) is() bool {
 	s.mu.Lock()

@@ -19,9 +19,17 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
+const unknownType = "only on a file system of a type that is not known; it is the hidden control file, before it has its name"
+
 // unreachable are steps that no operation on shared memory passes, and why.
 var unreachable = map[string]string{
 	"slab.shard.restore Dropped.Add": "only if somebody overwrites the index while the holder of its lock rebuilds it",
+	"shm.CheckMapping Truncate":      unknownType,
+	"shm.CheckMapping Truncate 2":    unknownType,
+	"shm.agree Window.Write":         unknownType,
+	"shm.agree Window.Write half":    unknownType,
+	"shm.writeZeros Pwrite":          "only on a file system without fallocate; what is there then is a file half made, as before",
+	"identity.Thread.Signal Tgkill":  "only before Linux 6.9",
 }
 
 // result is what the matrix knows of a step.

@@ -7,10 +7,14 @@ import (
 	"errors"
 	"math"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/signal"
 	"github.com/flagstone-shm/flagstone/slab"
 	"github.com/flagstone-shm/flagstone/table"
@@ -104,6 +108,49 @@ var operations = []operation{
 		t := e.tables[len(e.tables)-1]
 		must(t.Resign())
 		must(t.Want(false))
+	})},
+	{name: "lead in the place of one gone", on: "one", prepare: func(e *env) {
+		// A child of the gone keeps the lock byte, that is: somebody who does not lead.
+		f, err := os.OpenFile(filepath.Join(e.table().Dir(), "control"), os.O_RDWR, 0)
+		must(err)
+		l := unix.Flock_t{Type: unix.F_WRLCK, Start: layout.StewardByte, Len: 1}
+		must(unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &l))
+		e.any = f
+		t := e.tables[len(e.tables)-1]
+		leading, err := t.Lead()
+		if must(err); leading {
+			wrong("two lead")
+		}
+		time.Sleep(30 * time.Millisecond) // the doubt that a kept byte is given
+	}, do: do(func(e *env) {
+		leading, err := e.tables[len(e.tables)-1].Lead()
+		if must(err); !leading {
+			wrong("nobody leads")
+		}
+	}, func(e *env) {
+		if f, kept := e.any.(*os.File); kept {
+			must(f.Close())
+		}
+	})},
+	{name: "find the path elsewhere", on: "one", prepare: func(e *env) { e.table() }, do: do(func(e *env) {
+		must(os.Rename(e.home(), e.home()+"-away"))
+		if e.tables[len(e.tables)-1].Present() {
+			wrong("it is not there")
+		}
+		must(os.Rename(e.home()+"-away", e.home()))
+	}, func(e *env) {
+		if err := e.tables[len(e.tables)-1].Close(); !errors.Is(err, table.ErrDestroyed) {
+			must(err)
+		}
+		e.tables = e.tables[:len(e.tables)-1]
+	}), mend: func(e *env) {
+		if err := os.Rename(e.home()+"-away", e.home()); !errors.Is(err, os.ErrNotExist) {
+			must(err)
+		}
+	}},
+	{name: "collect", on: "one", do: do(func(e *env) {
+		_, err := table.Collect(table.CollectOptions{Dir: e.dir, Unused: true, Idle: 1 << 62})
+		must(err)
 	})},
 	{name: "follow the clock", on: "one", prepare: func(e *env) { e.clock = &moving{now: noon}; e.table() }, do: do(func(e *env) {
 		e.clock.(*moving).add(time.Second)
@@ -583,6 +630,9 @@ func (e *env) ends() (a, b *table.Mutex) {
 	must(err)
 	return a, b
 }
+
+// home is the domain's directory.
+func (e *env) home() string { return filepath.Join(e.dir, domain+".flagstone") }
 
 func entriesOf(e *env) []table.Entry {
 	t, err := table.Inspect(table.Options{Dir: e.dir, Name: domain})

@@ -207,10 +207,11 @@ func (p *Process) Thread(tid uint32) (*Thread, error) {
 
 // Signal sends sig to this thread and to no other, ErrGone if it has ended.
 func (t *Thread) Signal(sig unix.Signal) (err error) {
-	step.Here()
 	if t.fd >= 0 {
+		step.Here()
 		err = unix.PidfdSendSignal(t.fd, sig, nil, 0)
 	} else {
+		step.Here()
 		err = unix.Tgkill(t.of.pid, t.tid, sig)
 	}
 	switch err {

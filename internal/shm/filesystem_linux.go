@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/step"
 )
 
 // fileSystem is what is known of a type of file system.
@@ -78,6 +79,7 @@ func CheckMapping(first, second *os.File) (err error) {
 			err = fmt.Errorf("%s: %w: shared mappings are needed, here they do not work; use a tmpfs such as /dev/shm: %w", first.Name(), ErrFileSystem, err)
 		}
 	}()
+	step.Here()
 	if err := first.Truncate(layout.PageSize); err != nil {
 		return err
 	}
@@ -94,6 +96,7 @@ func CheckMapping(first, second *os.File) (err error) {
 	if err := agree(a, b); err != nil {
 		return err
 	}
+	step.Here()
 	return first.Truncate(0)
 }
 

@@ -78,6 +78,7 @@ func writeZeros(f *os.File, size uint64) error {
 	zeros := make([]byte, min(size, 1<<20))
 	for at := uint64(0); at < size; {
 		part := zeros[:min(size-at, uint64(len(zeros)))]
+		step.Here()
 		n, err := retry(func() (int, error) { return unix.Pwrite(int(f.Fd()), part, int64(at)) })
 		if err != nil {
 			return err
