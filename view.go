@@ -139,10 +139,10 @@ func (c *Cache) replace(old *view) (next *view, err error) {
 	if c.view.Load() != old {
 		return nil, nil
 	}
+	next = &view{changes: c.table.Changes()} // before the look that refuses handles whose path led elsewhere, which count too
 	if err := c.table.Usable(); err != nil {
 		return nil, err
 	}
-	next = &view{changes: c.table.Changes()}
 	if old != nil && next.changes == old.changes && old.slab.Missing == nil {
 		return nil, nil
 	}

@@ -125,7 +125,7 @@ func declare(r *layout.Region, o Options) (*Listener, error) {
 		l.signals = make(chan os.Signal, 1)
 		installHandler(l.signals, o.Signal)
 		r.WakeSignal.Store(uint32(o.Signal)) // before WakeMode; pairs with its load in send
-		r.WakeThread.Store(thread(l.quit))   // likewise
+		r.WakeThread.Store(thread(o.Signal)) // likewise
 		wake = layout.WakeSignal
 	case ModeFutex:
 		l.wait = l.waitFutex

@@ -203,7 +203,7 @@ func childRing(s *shm.Segment) error {
 func live() bool { return true }
 
 // ownThread is a thread of this process that a signal may be for.
-var ownThread = sync.OnceValue(func() uint32 { return thread(nil) })
+var ownThread = sync.OnceValue(func() uint32 { return thread(defaultSignal) })
 
 // pretend fakes a sleeping listener.
 func pretend(r *layout.Region, sig unix.Signal) {

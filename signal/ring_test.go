@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"sync"
@@ -359,5 +360,55 @@ func BenchmarkRing_Noticed(b *testing.B) {
 				<-l.C()
 			}
 		})
+	}
+}
+
+// A process may be started with all signals blocked, and its threads inherit that.
+func TestRing_SignalBlockedAtStart_Delivers(t *testing.T) {
+	s := sharedSegment(t)
+	r := region(s)
+	cmd := exec.Command("env", "--block-signal", "/proc/self/exe", s.Name(), strconv.Itoa(int(ModeSignal)))
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Args[2] = self
+	cmd.Env = append(os.Environ(), roleVariable+"=listen")
+	c, err := spawnCommand(cmd)
+	if err != nil {
+		t.Skip("env cannot block signals: ", err)
+	}
+	defer c.kill()
+	awaitSleeping(r)
+	if err := Ring(r, 4, live); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.line(); got != "0x4" {
+		t.Errorf("reasons %q", got)
+	}
+}
+
+// The end of a thread ends the children that were started from it with Pdeathsig, so
+// Listeners come and go without.
+func TestListen_Closed_ThreadStays(t *testing.T) {
+	threads := map[uint32]bool{}
+	for range 5 {
+		r := heapRegion(t)
+		l, err := Listen(r, Options{Poll: never})
+		if err != nil {
+			t.Fatal(err)
+		}
+		threads[r.WakeThread.Load()] = true
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(threads) != 1 {
+		t.Fatalf("%d threads", len(threads))
+	}
+	for tid := range threads {
+		if _, err := os.Stat(fmt.Sprint("/proc/self/task/", tid)); err != nil || int(tid) == os.Getpid() {
+			t.Errorf("thread %d of process %d: %v", tid, os.Getpid(), err)
+		}
 	}
 }

@@ -2,5 +2,7 @@
 
 package signal
 
+import "syscall"
+
 // thread is for systems that have signals to threads.
-func thread(<-chan struct{}) uint32 { return 0 }
+func thread(syscall.Signal) uint32 { return 0 }

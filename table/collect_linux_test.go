@@ -394,3 +394,29 @@ func TestReservedBytes_OfTheOneBefore_Cleared(t *testing.T) {
 	}
 	t.Error("the region was not used again")
 }
+
+// Who finds no room for the first segment, or dies at it, leaves a domain that nobody
+// wants.
+func TestCollect_NothingPublished_Unfinished(t *testing.T) {
+	for name, leave := range map[string]func(r *Reservation){
+		"no room": func(r *Reservation) { must(t, r.Abort()) },
+		"died": func(r *Reservation) {
+			_, err := r.Create()
+			must(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t.TempDir())
+			a := openTable(t, o)
+			r, err := a.Reserve(Spec{Kind: KindSlab, Name: "primary", Size: 1 << 20})
+			must(t, err)
+			leave(r)
+			must(t, errors.Join(a.control.Close(), a.seg.Close())) // as in death: the lease goes, and nothing else is done
+			found, err := Collect(CollectOptions{Dir: o.Dir})
+			must(t, err)
+			if len(found) == 0 || found[0].Verdict != VerdictUnfinished || !found[0].Removed {
+				t.Fatalf("%+v", found)
+			}
+		})
+	}
+}

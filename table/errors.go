@@ -126,7 +126,7 @@ type AccessError struct {
 	Path      string
 	Field     string // "owner", "group", "mode" or "type"
 	Got, Want uint32 // for "mode" Want is the widest allowed
-	Err       error  // ErrUnsafeDir, ErrUnsafeFile or, where the kernel keeps this user out, fs.ErrPermission
+	Err       error  // ErrUnsafeDir, ErrUnsafeFile or, where the kernel keeps this user out, ErrAccess and EACCES
 }
 
 // Error names path, field and both values, and what to do.
@@ -134,9 +134,9 @@ func (e *AccessError) Error() string {
 	format := "%s: %v: %s is %d, want %d; "
 	switch e.Field {
 	case "mode":
-		format = "%s: %v: %s is %#o, want at most %#o; change the mode, or open with Group if a group is to share it"
+		format = "%s: %v: %s is %#o, want at most %#o; take the rights of others away, set the sticky bit (chmod +t) of a directory of many users, or open with Group if a group is to share it"
 	case "type":
-		format = "%s: %v: %s is %#o, want %#o; remove it, or choose another name"
+		format = "%s: %v: %s is %#o, want %#o: not a directory or not a regular file; remove it, or choose another name"
 	case "owner":
 		format += "open as that user, or let all who share it open with Group"
 	case "group":

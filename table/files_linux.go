@@ -1,8 +1,8 @@
 package table
 
 import (
+	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,13 +23,24 @@ func openBase(dir string) (*os.File, error) {
 		return nil, err
 	}
 	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return nil, fmt.Errorf("directory of domains: %w: %w; make it, or choose another Dir", ErrOptions, err)
+	case err != nil:
 		return nil, fmt.Errorf("directory of domains: %w", err)
+	}
+	if _, err := shm.CheckFileSystem(f); err != nil {
+		f.Close()
+		return nil, err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		f.Close()
 		return nil, &os.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	if st.Nlink == 0 {
+		f.Close()
+		return nil, fmt.Errorf("directory of domains: %w: %s was removed; make it, or choose another Dir", ErrOptions, dir)
 	}
 	if st.Mode&0o002 != 0 && st.Mode&unix.S_ISVTX == 0 {
 		f.Close()
@@ -75,10 +86,11 @@ func (d *domain) keptOut(parent *os.File, name string) error {
 	if err := unix.Fstatat(int(parent.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: unix.EACCES}
 	}
-	if d.group {
-		return &AccessError{path, "group", st.Gid, uint32(os.Getegid()), fs.ErrPermission}
+	kept := fmt.Errorf("%w: %w", ErrAccess, unix.EACCES)
+	if d.group && st.Mode&0o070 != 0 {
+		return &AccessError{path, "group", st.Gid, uint32(os.Getegid()), kept}
 	}
-	return &AccessError{path, "owner", st.Uid, uint32(os.Geteuid()), fs.ErrPermission}
+	return &AccessError{path, "owner", st.Uid, uint32(os.Geteuid()), kept}
 }
 
 // checkAccess checks that nobody but the effective user, or the members of the

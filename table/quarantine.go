@@ -29,7 +29,7 @@ type doubt struct {
 	generation uint32
 	since      time.Time // of the first doubt
 	asked      time.Time // zero: not yet
-	gone       bool      // for good
+	gone       bool      // when last asked: words of a region that somebody overwrote may be put right
 }
 
 // asking says when an identity is asked for: so long after the first doubt, so often.
@@ -48,7 +48,7 @@ func (d *doubts) due(i int, generation uint32, a asking) (ask, gone bool) {
 	if known.generation != generation || known.since.IsZero() {
 		known = doubt{generation: generation, since: now}
 	}
-	ask = !known.gone && now.Sub(known.since) >= a.after && now.Sub(known.asked) >= a.every
+	ask = now.Sub(known.since) >= a.after && now.Sub(known.asked) >= a.every
 	if ask {
 		known.asked = now
 	}
@@ -59,11 +59,11 @@ func (d *doubts) due(i int, generation uint32, a asking) (ask, gone bool) {
 	return ask, known.gone
 }
 
-func (d *doubts) settle(i int, generation uint32) {
+func (d *doubts) settle(i int, generation uint32, gone bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known := d.of[i]; known.generation == generation {
-		known.gone = true
+		known.gone = gone
 		d.of[i] = known
 	}
 }
@@ -72,13 +72,11 @@ func (d *doubts) settle(i int, generation uint32) {
 // exists no more, though its lease is held. Model: kept.pml.
 func (t *reading) gone(i int, generation uint32, a asking) bool {
 	ask, gone := t.doubts.due(i, generation, a)
-	if gone || !ask {
+	if !ask {
 		return gone
 	}
 	fate, _, _ := t.fate(i, generation)
-	if fate == identity.Gone {
-		t.doubts.settle(i, generation)
-	}
+	t.doubts.settle(i, generation, fate == identity.Gone)
 	return fate == identity.Gone
 }
 
@@ -91,7 +89,7 @@ func (t *reading) fate(i int, generation uint32) (identity.Fate, identity.Identi
 	}
 	id := identity.Load(r)
 	fate, err := id.Fate()
-	if r.State.Load() != claimed {
+	if r.State.Load() != claimed || id.Pid == 0 || identity.Load(r) != id { // 0: its owner is putting it right
 		return identity.Unknown, identity.Identity{}, nil
 	}
 	return fate, id, err
@@ -120,6 +118,9 @@ func (t *reading) Describe(token uint64) (text string) {
 	case fate == identity.Stopped:
 		return fmt.Sprintf("pid %d, which is stopped", id.Pid)
 	case fate == identity.Gone:
+		if held, err := t.leaseHeld(int(region)); err == nil && !held {
+			return fmt.Sprintf("pid %d, which is gone: the next who wants it takes it over", id.Pid)
+		}
 		return fmt.Sprintf("pid %d, which is gone: %s", id.Pid, t.keptBy())
 	case why != nil:
 		return fmt.Sprintf("pid %d of pid namespace %d, which may run or be stopped or, being gone, %s (%v)", id.Pid, id.PidNamespace, t.keptBy(), why)

@@ -230,7 +230,7 @@ func TestQuarantine_RegionOfTheLiving_NeverGone(t *testing.T) {
 	table := openTable(t, options(dir))
 	other := openTable(t, options(dir))
 	table.doubts.due(other.self, other.generation-1, looking)
-	table.doubts.settle(other.self, other.generation-1)
+	table.doubts.settle(other.self, other.generation-1, true)
 	deadline := time.Now().Add(3 * waiting.every)
 	for time.Now().Before(deadline) {
 		if table.Dead(other.token) || !table.living(other.self, other.generation) {

@@ -197,7 +197,7 @@ func TestOpen_Refused_SaysValuesAndRemedy(t *testing.T) {
 		"name too long": {func(t *testing.T, o *Options) { o.Dir = "/" + strings.Repeat("a", 300) }, ErrOptions, []string{"shorten"}},
 		"writable by all": {
 			func(t *testing.T, o *Options) { must(t, os.Chmod(o.Dir+"/d"+suffix, 0o777)) }, ErrUnsafeDir,
-			[]string{"mode is 0777, want at most 0700", "change the mode"},
+			[]string{"mode is 0777, want at most 0700", "take the rights of others away"},
 		},
 		"a link": {func(t *testing.T, o *Options) {
 			must(t, os.Rename(o.Dir+"/d"+suffix, o.Dir+"/x"))

@@ -72,6 +72,25 @@ func (t *reading) mappedWord(i, slot int) *layout.Uint64 {
 func (t *Table) claim(ctx context.Context) error {
 	n := int(t.header.Regions)
 	start := rand.IntN(n)
+	for looked := false; ; looked = true {
+		claimed, err := t.claimOne(ctx, start)
+		if claimed || err != nil {
+			return err
+		}
+		// Who collects takes all leases, under the init byte, to see whether they are free.
+		busy, err := lockedByOthers(t.control, layout.InitByte, 1)
+		switch {
+		case busy || err != nil:
+			return orElse(err, errMoved)
+		case looked: // after one who collected had gone
+			return t.crowded(ctx)
+		}
+	}
+}
+
+// claimOne tries the regions from start on.
+func (t *Table) claimOne(ctx context.Context, start int) (claimed bool, err error) {
+	n := int(t.header.Regions)
 	for attempt := range readAttempts {
 		changing := attempt == 0 // somebody is leaving, reaping or claiming; look twice in any case
 		for k := range 2 * n {
@@ -82,10 +101,10 @@ func (t *Table) claim(ctx context.Context) error {
 			}
 			ok, err := tryLock(t.control, leaseByte(i))
 			if err != nil {
-				return err
+				return false, err
 			}
 			if ok {
-				return t.settle(i)
+				return true, t.settle(i)
 			}
 			changing = changing || state != layout.RegionClaimed
 		}
@@ -93,11 +112,7 @@ func (t *Table) claim(ctx context.Context) error {
 			break
 		}
 	}
-	// Who collects takes all leases, under the init byte, to see whether they are free.
-	if busy, err := lockedByOthers(t.control, layout.InitByte, 1); busy || err != nil {
-		return orElse(err, errMoved)
-	}
-	return t.crowded(ctx)
+	return false, nil
 }
 
 // crowded says why there is no region, and what helps.

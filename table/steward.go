@@ -56,6 +56,9 @@ func (t *Table) Lead() (leading bool, err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.leading && !s.byChild {
+			if t.stewardWord().Load() != t.token { // somebody's error: who succeeded meanwhile steps down
+				t.stewardWord().Store(t.token) // pairs with the load in succeed
+			}
 			return nil
 		}
 		was := s.leading

@@ -353,3 +353,24 @@ func TestWakeMode_AsAskedFor(t *testing.T) {
 		}
 	}
 }
+
+// Whoever has the byte leads, whatever somebody's error makes of the word: who has
+// succeeded meanwhile, as if the byte was a dead one's child's, steps down.
+func TestLead_WordOverwritten_OneIsLeft(t *testing.T) {
+	o := options(t.TempDir())
+	a, b := openTable(t, o), openTable(t, o)
+	if leading, err := a.Lead(); err != nil || !leading {
+		t.Fatal(leading, err)
+	}
+	a.stewardWord().Store(0)
+	eventually(t, "b takes the byte for a kept one", func() bool {
+		leading, err := b.Lead()
+		must(t, err)
+		return leading
+	})
+	for i, want := range []bool{true, false} {
+		if leading, err := []*Table{a, b}[i].Lead(); err != nil || leading != want {
+			t.Errorf("handle %d leads: %v, %v", i, leading, err)
+		}
+	}
+}

@@ -131,14 +131,32 @@ func (d *domain) judge() (Verdict, error) {
 	case todo == removal:
 		return VerdictDestroyed, nil
 	}
-	seg, _, err := d.attach()
+	seg, h, err := d.attach()
 	switch {
+	case err == nil && barren(seg, h):
+		return VerdictUnfinished, seg.Close()
 	case err == nil:
 		return VerdictUnused, seg.Close()
 	case errors.Is(err, ErrStaleBoot):
 		return VerdictStaleBoot, nil
 	}
 	return VerdictUnused, err
+}
+
+// barren reports whether segments were begun in a domain and none is published: who
+// wanted the first has died at it or found no room. Domains of mutexes alone have none.
+func barren(seg *shm.Segment, h header) (is bool) {
+	var err error
+	defer seg.Catch(shm.Guard(), &err)
+	for i := range int(h.Entries) {
+		switch word := shm.At[layout.Entry](seg.Window(), h.entry(i)).State.Load(); {
+		case stateOf(word).Published():
+			return false
+		case word != 0:
+			is = true
+		}
+	}
+	return is
 }
 
 // removeUnused removes the version directory if nobody has a region in it, nor the

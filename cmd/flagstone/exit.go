@@ -102,8 +102,8 @@ func (a *app) judge(err error) (code int, advice string) {
 	case is(flagstone.ErrBusy) && a.looking:
 		return exitError, fmt.Sprintf("somebody is writing or repairing there: try again; if it stays, `flagstone check %s` takes over from who died at it", a.name)
 	case is(flagstone.ErrBusy) && a.name != "":
-		return exitError, fmt.Sprintf("`flagstone stat %s` shows who holds locks; --timeout waits longer", a.name)
-	case errors.As(err, &access) && access.Field == "mode" && !a.group:
+		return exitError, fmt.Sprintf("`flagstone stat %s` shows who holds the locks of slabs; --timeout waits longer", a.name)
+	case errors.As(err, &access) && access.Field == "mode" && access.Got&0o007 == 0 && !a.group:
 		return exitError, "if the cache is meant to be shared with a group say --group"
 	case is(table.ErrFormat), is(flagstone.ErrFault), is(flagstone.ErrCorrupt):
 		return exitError, fmt.Sprintf("if nobody needs what is in it: `flagstone destroy %s`", a.name)

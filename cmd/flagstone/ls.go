@@ -50,7 +50,7 @@ func (a *app) lsCommand() *cobra.Command {
 					}
 					var notes []string
 					if l.Kept > 0 {
-						notes = append(notes, fmt.Sprintf("%d regions in quarantine, see stat", l.Kept))
+						notes = append(notes, fmt.Sprintf("in quarantine: %d, see stat", l.Kept))
 					}
 					if len(l.Versions) > 0 {
 						notes = append(notes, alsoIn(l.Versions))

@@ -128,7 +128,7 @@ func (a *app) torture(ctx context.Context, f tortureFlags) error {
 	if err := a.show(r, func(w io.Writer) { a.showTorture(w, r) }); err != nil || r.Violations == 0 {
 		return err
 	}
-	return negative(fmt.Sprintf("%d violations; journals and what the processes said are in %s: `flagstone --dir %s check %s` looks at the cache, --seed %d repeats the run; when you are done: `flagstone --dir %[3]s destroy %[4]s`, and remove the journals",
+	return negative(fmt.Sprintf("%d violations; journals and what the processes said are in %s: `flagstone --dir %s check %s` looks at the cache, --seed %d makes the same choices again; when you are done: `flagstone --dir %[3]s destroy %[4]s`, and remove the journals",
 		r.Violations, r.Kept, a.dir, r.Name, r.Seed))
 }
 

@@ -55,12 +55,14 @@ type version struct {
 	controller   string // in proc/self/cgroup
 	kind, option string // of the mount: file system type, and what is among its options
 	limit, used  string // files
-	unused       string // key in the file memory.stat, of this group and those below it
+	swapLimit    string // files of what it may have outside of memory, or with that
+	swapUsed     string
+	unused       []string // keys in the file memory.stat: what the kernel takes back instead of refusing, of this group and those below it
 }
 
 var versions = []version{
-	{"", "cgroup2", "", "memory.max", "memory.current", "inactive_file"},
-	{"memory", "cgroup", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"},
+	{"", "cgroup2", "", "memory.max", "memory.current", "memory.swap.max", "memory.swap.current", []string{"active_file", "inactive_file", "slab_reclaimable"}},
+	{"memory", "cgroup", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes", []string{"total_active_file", "total_inactive_file"}},
 }
 
 // above returns the folders of a group and of those above it, as far as they are mounted.
@@ -100,12 +102,31 @@ func (v version) room(root fs.FS, dir string) (room Room, limited bool) {
 	}
 	stat, _ := fs.ReadFile(root, path.Join(dir, "memory.stat")) // nothing is unused where it cannot be read
 	for line := range lines(stat) {
-		if n, found := strings.CutPrefix(line, v.unused+" "); found {
+		if key, n, _ := strings.Cut(line, " "); slices.Contains(v.unused, key) {
 			unused, _ := strconv.ParseUint(strings.TrimSpace(n), 10, 64)
 			used -= min(unused, used)
 		}
 	}
+	used -= min(v.swap(root, dir), used)
 	return Room{limit - min(used, limit), limit, "/" + path.Join(dir, v.limit)}, true
+}
+
+// swap returns how much of a group's memory the kernel could put elsewhere.
+func (v version) swap(root fs.FS, dir string) uint64 {
+	var free uint64
+	text, _ := fs.ReadFile(root, "proc/meminfo")
+	for line := range lines(text) {
+		if field := strings.Fields(line); len(field) == 3 && field[0] == "SwapFree:" {
+			kib, _ := strconv.ParseUint(field[1], 10, 32)
+			free = kib << 10
+		}
+	}
+	limit, limited := number(root, path.Join(dir, v.swapLimit))
+	used, known := number(root, path.Join(dir, v.swapUsed))
+	if limited && known {
+		free = min(free, limit-min(used, limit))
+	}
+	return free
 }
 
 // unlimited is less than what version 1 states where there is no limit, the largest number of whole pages.

@@ -45,7 +45,7 @@ func TestMemory_Recorded_TightestGroup(t *testing.T) {
 		"v2, own limit": {
 			"0::/user.slice/a.scope\n", mountsV2,
 			[]map[string]string{v2(top+"/user.slice/a.scope", "1000000\n", "600000\n", "anon 500000\nfile 90000\ninactive_file 50000\nactive_file 40000\n")},
-			Room{450000, 1000000, "/sys/fs/cgroup/user.slice/a.scope/memory.max"},
+			Room{490000, 1000000, "/sys/fs/cgroup/user.slice/a.scope/memory.max"},
 			true,
 		},
 		"v2, one above is tighter": {
@@ -55,6 +55,24 @@ func TestMemory_Recorded_TightestGroup(t *testing.T) {
 				v2(top+"/user.slice", "2000000\n", "1900000\n", "inactive_file 1000\n"),
 			},
 			Room{101000, 2000000, "/sys/fs/cgroup/user.slice/memory.max"},
+			true,
+		},
+		"v2, swap": {
+			"0::/a\n", mountsV2,
+			[]map[string]string{
+				v2(top+"/a", "1000000\n", "900000\n", "anon 900000\n"),
+				{top + "/a/memory.swap.max": "500000\n", top + "/a/memory.swap.current": "300000\n", "proc/meminfo": "SwapTotal:  2000 kB\nSwapFree:   1000 kB\n"},
+			},
+			Room{300000, 1000000, "/sys/fs/cgroup/a/memory.max"},
+			true,
+		},
+		"v2, swap is full": {
+			"0::/a\n", mountsV2,
+			[]map[string]string{
+				v2(top+"/a", "1000000\n", "900000\n", "anon 900000\n"),
+				{top + "/a/memory.swap.max": "max\n", top + "/a/memory.swap.current": "0\n", "proc/meminfo": "SwapTotal:  2000 kB\nSwapFree:   0 kB\n"},
+			},
+			Room{100000, 1000000, "/sys/fs/cgroup/a/memory.max"},
 			true,
 		},
 		"v2, max": {"0::/a\n", mountsV2, []map[string]string{v2(top+"/a", "max\n", "5\n", "inactive_file 1\n")}, Room{}, false},

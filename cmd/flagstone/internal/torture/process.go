@@ -85,7 +85,10 @@ func Process(spec string) error {
 	case kinds[p.Kind] == nil:
 		return fmt.Errorf("torture: no kind %q", p.Kind)
 	}
-	signal.Ignore(os.Interrupt, syscall.SIGTERM) // the parent ends us
+	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // the parent ends us
+	if err := dieWithParent(); err != nil {
+		return fmt.Errorf("torture: %w", err)
+	}
 	if p.ledger, err = mapped[ledger](p.Scratch, "ledger", false); err != nil {
 		return err
 	}
