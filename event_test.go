@@ -58,20 +58,8 @@ func (r *recorder) take() []flagstone.Event {
 
 // shardsOf maps the heads of the shards.
 func shardsOf(t *testing.T, dir string) []*layout.Shard {
-	f, err := os.OpenFile(slabFile(t, dir), os.O_RDWR, 0)
-	must(t, err)
-	defer f.Close()
-	info, err := f.Stat()
-	must(t, err)
-	seg, err := shm.Map(f, uint64(info.Size()))
-	must(t, err)
-	t.Cleanup(func() { _ = seg.Close() })
-	h := shm.At[layout.SlabHeader](seg.Window(), 0)
-	heads := make([]*layout.Shard, h.Shards.Load())
-	for i := range heads {
-		heads[i] = shm.At[layout.Shard](seg.Window(), h.ShardOffset.Load()+uint64(i)*h.ShardStride.Load())
-	}
-	return heads
+	t.Helper()
+	return shardsIn(mapped(t, slabFile(t, dir)))
 }
 
 func TestOnEvent_HolderKilled_StolenAndRebuilt(t *testing.T) {

@@ -453,6 +453,21 @@ func ExampleCache_Rebuild() {
 	// value true <nil>
 }
 
+func ExampleCache_Repair() {
+	cache, done := example(flagstone.Options{Size: 1 << 20})
+	defer done()
+	check(cache.Set(ctx, []byte("key"), []byte("value"), 0))
+	if problems, err := cache.Check(ctx); err == nil && len(problems) > 0 {
+		fmt.Println(problems)
+	}
+	fmt.Println(cache.Repair(ctx)) // records that are whole stay
+	value, ok, err := cache.Get(nil, []byte("key"))
+	fmt.Printf("%s %v %v\n", value, ok, err)
+	// Output:
+	// <nil>
+	// value true <nil>
+}
+
 func ExampleCache_Close() {
 	cache, done := example(flagstone.Options{Size: 1 << 20})
 	defer done()

@@ -433,15 +433,36 @@ func (c *Cache) Rebuild(ctx context.Context) error {
 	return c.update(ctx, func(v *view) error { return v.slab.Rebuild(ctx) })
 }
 
-// Check compares index, order, free lists and counts with the records and returns
-// what is wrong, nothing for a sound cache. It locks shard by shard, waiting
-// until ctx ends.
+// Check compares index, order, free lists and counts with the records, and the
+// domain's directory with its files, and returns what is wrong, nothing for a sound
+// cache. It locks shard by shard, waiting until ctx ends.
 func (c *Cache) Check(ctx context.Context) (problems []string, err error) {
+	var directory []string
+	if c.control != nil {
+		if directory, err = c.control.Check(); err != nil {
+			return directory, err
+		}
+	}
 	err = c.update(ctx, func(v *view) (err error) {
 		problems, err = v.slab.Check(ctx)
 		return err
 	})
-	return problems, err
+	return append(directory, problems...), err
+}
+
+// Repair puts the domain's control segment right, as far as that can be done in
+// place, and then does what Rebuild does. Whole records stay, unless the directory may
+// have left out the slab that they are in: what is in that may be old, and is given
+// up. What is damaged for good Check goes on to report: Destroy is the remedy then. It
+// waits until ctx ends, and some seconds at most for processes that are to disown
+// locks. Where not even Open succeeds, table.Open and table.Table.Repair may.
+func (c *Cache) Repair(ctx context.Context) error {
+	if c.control != nil {
+		if _, err := c.control.Repair(ctx); err != nil {
+			return err
+		}
+	}
+	return c.Rebuild(ctx)
 }
 
 // Watch delivers what happens in the domain until ctx ends: processes that join,

@@ -82,6 +82,8 @@ func (p *private) bury(c *Cache) error {
 
 func (p *private) Token() uint64    { return lock.Token(0, 1) }
 func (p *private) Dead(uint64) bool { return true } // there is no other owner
+// Ask has nobody to ask.
+func (*private) Ask(uint64) {}
 
 func (p *private) Name() string             { return p.name }
 func (p *private) UUID() [2]uint64          { return p.identity.Domain }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/table"
 )
 
 // pulse keeps the domain's clock words going while the handle is used, and sleeps
@@ -39,7 +40,10 @@ func (p *pulse) prepare(h *handle) {
 func (p *pulse) start() {
 	h, cancel := p.of, func() {}
 	if h.control != nil {
-		p.news, cancel = h.control.Follow(func() {
+		p.news, cancel = h.control.Follow(func(reasons uint64) {
+			if reasons&table.ReasonLocks != 0 {
+				h.disown()
+			}
 			h.follow(h.heard())
 			h.steward.nudge()
 		})

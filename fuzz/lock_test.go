@@ -14,6 +14,7 @@ type owner struct{ othersDead bool }
 
 func (owner) Token() uint64      { return lock.Token(3, 5) }
 func (o owner) Dead(uint64) bool { return o.othersDead }
+func (owner) Ask(uint64)         {}
 
 func FuzzLockWord(f *testing.F) {
 	me, other := lock.Token(3, 5), lock.Token(0, 1)

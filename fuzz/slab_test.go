@@ -22,6 +22,7 @@ type survivor struct{ wall, now layout.Uint64 }
 
 func (*survivor) Token() uint64    { return lock.Token(3, 5) }
 func (*survivor) Dead(uint64) bool { return true }
+func (*survivor) Ask(uint64)       {}
 
 func newDomain() slab.Domain {
 	s := new(survivor)

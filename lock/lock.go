@@ -42,6 +42,9 @@ type Owner interface {
 	// Dead reports whether the owner named by a token is provably dead. It is
 	// never asked about Token.
 	Dead(token uint64) bool
+	// Ask has the living handle that a token names see to it, soon, that its token
+	// stands in no lock that it does not hold: Disown. It does not wait.
+	Ask(token uint64)
 }
 
 // Describer is an Owner who can say more of others than their numbers, for ErrBusy.
@@ -79,6 +82,7 @@ type Mutex struct {
 	queue    *semaphore.Weighted // guards this end of word
 	closed   atomic.Bool
 	refusal  error // what Lock says when closed
+	asking   asking
 }
 
 // New returns the owner's end of the lock at word and futex.
@@ -157,7 +161,11 @@ func (m *Mutex) TrySteal() (ok bool) {
 		return false
 	}
 	word := m.word.Load()
-	if owner := ownerOf(word); owner == 0 || owner != m.owner.Token() && !m.owner.Dead(owner) {
+	switch owner := ownerOf(word); {
+	case owner == 0:
+		return false
+	case owner != m.owner.Token() && !m.owner.Dead(owner):
+		m.ask(owner)
 		return false
 	}
 	return m.steal(word)
@@ -237,6 +245,7 @@ func (m *Mutex) wait(ctx context.Context) (consistent bool, err error) {
 		case owner == 0 && (starved || word&layout.LockStarved == 0 || ctx.Err() != nil):
 			// Others may still sleep: whoever slept keeps WAITERS set for them.
 			if m.word.CompareAndSwap(word, me|word&layout.LockInconsistent|flags&layout.LockWaiters) {
+				m.asking = asking{}
 				return word&layout.LockInconsistent == 0, nil
 			}
 			continue
@@ -247,6 +256,8 @@ func (m *Mutex) wait(ctx context.Context) (consistent bool, err error) {
 				return false, nil
 			}
 			continue
+		case owner != 0:
+			m.ask(owner)
 		}
 		if err := ctx.Err(); err != nil {
 			return false, m.busy(word, err)

@@ -411,6 +411,7 @@ type lonely struct{ token uint64 }
 
 func (o lonely) Token() uint64    { return o.token }
 func (o lonely) Dead(uint64) bool { return true }
+func (lonely) Ask(uint64)         {}
 
 func TestLock_HostileWords_TakenWithinTheContext(t *testing.T) {
 	w := heapWords()
@@ -492,6 +493,7 @@ type verdict struct {
 
 func (v verdict) Token() uint64    { return v.token }
 func (v verdict) Dead(uint64) bool { return v.dead }
+func (verdict) Ask(uint64)         {}
 
 func TestRefusing_WhateverTheWord_NeverTakenNorWritten(t *testing.T) {
 	reason := errors.New("reason")

@@ -85,6 +85,7 @@ func (o fakeOwner) Dead(token uint64) bool {
 	defer o.mu.Unlock()
 	return o.dead[token]
 }
+func (fakeOwner) Ask(uint64) {}
 
 // leaseOwner lives as long as it holds an OFD lock on its region's byte.
 type leaseOwner struct {
@@ -111,6 +112,7 @@ func (o *leaseOwner) Dead(token uint64) bool {
 	l := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(region), Len: 1}
 	return unix.FcntlFlock(o.leases.Fd(), unix.F_OFD_GETLK, &l) == nil && l.Type == unix.F_UNLCK
 }
+func (*leaseOwner) Ask(uint64) {}
 
 // Children are this test binary again. They obey lines on stdin and answer each
 // with one on stdout.

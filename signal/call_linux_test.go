@@ -9,8 +9,10 @@ import (
 func TestCall_RungDuringCall_CalledAgain(t *testing.T) {
 	for _, mode := range []Mode{ModeSignal, ModeFutex} {
 		r := heapRegion(t)
+		var told uint64 // guarded by called and goOn
 		called, goOn := make(chan struct{}), make(chan struct{})
-		l, err := Call(r, Options{Mode: mode, Poll: never}, func() {
+		l, err := Call(r, Options{Mode: mode, Poll: never}, func(reasons uint64) {
+			told |= reasons
 			called <- struct{}{}
 			<-goOn
 		})
@@ -36,8 +38,8 @@ func TestCall_RungDuringCall_CalledAgain(t *testing.T) {
 		ring(4)
 		goOn <- struct{}{}
 		wait(called)
-		if got := l.Reasons(); got != 7 {
-			t.Errorf("%v: reasons %#x", mode, got)
+		if got := l.Reasons(); got != 7 || told != 7 {
+			t.Errorf("%v: reasons %#x, and told %#x", mode, got, told)
 		}
 		closed := make(chan struct{})
 		go func() {

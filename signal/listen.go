@@ -59,12 +59,13 @@ type Listener struct {
 	signals chan os.Signal // nil but in ModeSignal
 	wait    func(seen uint32) error
 	c       chan struct{}
-	tell    func() // fire, or what Call was given
+	tell    func(reasons uint64) // fire, or what Call was given
 	reasons atomic.Uint64
 	quit    chan struct{} // closed by Close
 	done    chan struct{} // closed when the goroutine is gone
 	last    uint32        // Door at the last look; the goroutine's own, like news
 	news    bool          // that look found something to tell
+	fresh   uint64        // and for these reasons
 	err     error         // why it left early; read after done
 	close   func() error
 }
@@ -80,9 +81,10 @@ type Listener struct {
 func Listen(r *layout.Region, o Options) (*Listener, error) { return Call(r, o, nil) }
 
 // Call is Listen for who has f called whenever C would deliver, by the goroutine that
-// was woken: nobody else has to be. C delivers nothing then. Rings during f become
-// one more call; Close, which f must not call, waits for f.
-func Call(r *layout.Region, o Options, f func()) (*Listener, error) {
+// was woken, with the reasons found since the last call: nobody else has to be woken.
+// C delivers nothing then. Rings during f become one more call; Close, which f must
+// not call, waits for f.
+func Call(r *layout.Region, o Options, f func(reasons uint64)) (*Listener, error) {
 	l, err := declare(r, o)
 	if err != nil {
 		return nil, err
@@ -195,8 +197,9 @@ func (l *Listener) run() {
 // and reports whether there may be another one.
 func (l *Listener) announce() bool {
 	if l.news || l.err != nil {
-		l.news = false
-		l.tell()
+		reasons := l.fresh
+		l.news, l.fresh = false, 0
+		l.tell(reasons)
 	}
 	return l.err == nil
 }
@@ -207,6 +210,7 @@ func (l *Listener) look() (seen uint32) {
 	reasons := l.region.Reasons.Swap(0) // after Door; pairs with Reasons |= in Ring
 	if reasons != 0 || seen != l.last {
 		l.reasons.Or(reasons)
+		l.fresh |= reasons
 		l.news = true
 	}
 	l.last = seen
@@ -250,7 +254,7 @@ func (l *Listener) closing() bool {
 }
 
 // fire announces something to look at; an announcement not yet taken will do.
-func (l *Listener) fire() {
+func (l *Listener) fire(uint64) {
 	select {
 	case l.c <- struct{}{}:
 	default:

@@ -7,7 +7,7 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/layout"
 )
 
-// Check compares index, order, free list and counts of every shard with its
+// Check compares index, order, free lists and counts of every shard with its
 // cells, under the shard's lock, and returns what contradicts what, nothing for a
 // sound slab. It changes nothing, except that a lock it has to take from the
 // dead is followed by a rebuild. It waits for each lock until ctx ends.
@@ -26,6 +26,9 @@ func (st *Stack) Check(ctx context.Context) (problems []string, err error) {
 
 // check checks the column's shards, and that no key is in two of them.
 func (col *column) check() (problems []string) {
+	if s := col.top.head.Sequence.Load(); s >= layout.VersionLimit>>layout.VersionSequenceShift {
+		problems = append(problems, fmt.Sprintf("shard %d: sequence %#x is garbage", col.top.number, s))
+	}
 	tiers := map[string]int{}
 	for tier, sh := range col.tiers {
 		c := checker{shard: sh, tier: tier, live: map[uint32]survivor{}, used: make([]bool, sh.slab.geo.Cells+1)}
@@ -63,7 +66,7 @@ func (c *checker) report(format string, args ...any) {
 
 func (c *checker) check() {
 	c.checkCells()
-	c.checkIndex()
+	c.checkOverflow(c.checkIndex())
 	c.checkOrder()
 	c.checkFree()
 }
@@ -74,7 +77,7 @@ func (c *checker) checkCells() {
 	for n := uint32(1); n <= c.slab.geo.Cells; n++ {
 		v := c.cell(n).Version.Load()
 		switch {
-		case v >= layout.VersionGarbage || v != 0 && v>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(c.number):
+		case v >= layout.VersionLimit || v != 0 && v>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(c.number):
 			c.report("cell %d: version %#x is not this shard's", n, v)
 		case v>>layout.VersionSequenceShift > c.lead.Sequence.Load():
 			c.report("cell %d: version %#x is ahead of the sequence %d", n, v, c.lead.Sequence.Load())
@@ -104,10 +107,10 @@ func (c *checker) checkCells() {
 }
 
 // checkIndex sees that each live record is named by one slot, in its own chain,
-// and no slot by anything else.
-func (c *checker) checkIndex() {
+// and no slot by anything else. It returns the buckets that stand in chains.
+func (c *checker) checkIndex() (chained map[*layout.Bucket]bool) {
 	named := map[uint32]int{}
-	chained := map[*layout.Bucket]bool{}
+	chained = map[*layout.Bucket]bool{}
 	for bucket := range uint64(c.slab.geo.Buckets) {
 		// Any hash of this bucket leads to its chain.
 		hash := ceil(bucket<<32, uint64(c.slab.geo.Buckets))
@@ -144,6 +147,25 @@ func (c *checker) checkIndex() {
 			c.report("cells %d and %d hold the same key", n, other)
 		}
 		keys[id] = n
+	}
+	return chained
+}
+
+// checkOverflow sees that every overflow bucket is in a chain, free or fresh.
+func (c *checker) checkOverflow(used map[*layout.Bucket]bool) {
+	for n, steps := uint64(c.head.OverflowHead.Load()), uint32(0); n != 0; steps++ {
+		b, ok := c.overflow(n)
+		if !ok || used[b] || steps > c.overflows {
+			c.report("free overflow buckets: bucket %d is in a chain, no bucket, or comes twice", n)
+			return
+		}
+		used[b] = true
+		n = b.Link.Load()
+	}
+	for n := uint64(1); n <= uint64(c.overflows); n++ {
+		if b, _ := c.overflow(n); used[b] == (n > uint64(c.head.OverflowBump.Load())) {
+			c.report("overflow bucket %d is neither in a chain nor free nor fresh, or two of them", n)
+		}
 	}
 }
 

@@ -79,6 +79,7 @@ func (h *leaseHolder) Dead(token uint64) bool {
 	l := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(region), Len: 1}
 	return unix.FcntlFlock(h.leases.Fd(), unix.F_OFD_GETLK, &l) == nil && l.Type == unix.F_UNLCK
 }
+func (*leaseHolder) Ask(uint64) {}
 
 func openShared(dir string, region, generation uint32) (*Slab, error) {
 	h, err := newLeaseHolder(dir, region, generation)

@@ -51,6 +51,7 @@ func (m *member) Dead(token uint64) bool {
 	defer m.mu.Unlock()
 	return m.dead[token]
 }
+func (*member) Ask(uint64) {}
 
 var testID = Identity{SegmentID: 7, Domain: [2]uint64{1, 2}, HashSeed: 42}
 

@@ -291,3 +291,39 @@ func TestScan_LinksInACircle_RepairedNotRepeated(t *testing.T) {
 	}
 	sound(t, s)
 }
+
+// Wrong words that leave no version numbers: nothing is lost, neither at once nor at a
+// later rebuild, and numbers go on.
+func TestHostile_SequenceAtItsEnd_RecordsRenumberedAndNoneLost(t *testing.T) {
+	limit := uint64(layout.VersionLimit) >> layout.VersionSequenceShift
+	high := uint64(layout.VersionHigh) >> layout.VersionSequenceShift
+	for _, sequence := range []uint64{high - 3, high, limit - 20, limit - 1, limit, limit + 5, 1<<64 - 1} {
+		shape := Options{Entries: 400, Shards: 2, MaxKey: 100, MaxValue: 600}
+		st := openStack(t, newWorld().member(0), StackOptions{}, stackSegments(t, shape, shape)...)
+		value := func(i uint64) []byte { return proof(nil, i, i*7%400) } // of one cell, or of many
+		for i := range uint64(30) {
+			must(t, st.Set(bg, key16(i), value(i), 0))
+		}
+		if _, err := st.Move(bg, st.tiers[0].Slab, st.tiers[1].Slab, 1<<40, 10); err != nil {
+			t.Fatal(err)
+		}
+		for i := range st.shards {
+			st.shards[i].head.Sequence.Store(sequence)
+		}
+		for i := uint64(30); i < 50; i++ {
+			must(t, st.Set(bg, key16(i), value(i), 0))
+		}
+		for range 2 {
+			must(t, st.Rebuild(bg))
+			for i := range uint64(50) {
+				stackHas(t, st, key16(i), value(i))
+			}
+			soundStack(t, st)
+		}
+		for i := range st.shards {
+			if now := st.shards[i].head.Sequence.Load(); now >= high {
+				t.Errorf("%#x: the sequence is %#x still", sequence, now)
+			}
+		}
+	}
+}

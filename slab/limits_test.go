@@ -22,7 +22,7 @@ func TestLimits_WordsNearTheirEnds_NothingConfused(t *testing.T) {
 			const writes = 20_000
 			head.Epoch.Store(^uint64(0) - 41) // both halves near theirs, even
 			head.Turn.Store(layout.RecencyTurnMask - 3)
-			head.Sequence.Store(layout.VersionGarbage>>layout.VersionSequenceShift - writes - 2)
+			head.Sequence.Store(layout.VersionHigh>>layout.VersionSequenceShift - writes - 2)
 			w.now.Store(1<<48 - 1 - 200) // stamps have 48 bits; the clock itself goes on
 
 			seed := rand.Uint64()

@@ -220,7 +220,7 @@ func twoHandles(t *testing.T, o Options) (old, young *Slab) {
 	m := w.member(0)
 	old = open(t, seg, m)
 	var now layout.Uint64
-	now.Store(w.now.Load() + 1_000_000)
+	now.Store(w.now.Load() + 8_000)
 	young, err := Open(seg, Domain{Owner: w.member(1), Wall: &w.wall, Now: &now}, testID)
 	if err != nil {
 		t.Fatal(err)
@@ -253,7 +253,7 @@ func TestRace_RebuildEvictDeleteScan_KeysThatStayAreThere(t *testing.T) {
 	st.loop(st.reader(young))
 	st.loop(st.batchReader(young))
 	st.loop(st.scanner(young))
-	cutoff := old.domain.Now.Load() + 500_000
+	cutoff := old.domain.Now.Load() + 4_000
 	st.loop(func(i int) error { // evict what old has stamped
 		pairs, err := old.EvictPairs(bg, cutoff, 5)
 		for _, p := range pairs {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
+	"github.com/flagstone-shm/flagstone/lru"
 )
 
 // Rebuild makes index, order, free list and counts of every column anew from the
@@ -44,7 +46,7 @@ func (col *column) rebuild() {
 	head.Epoch.Store(epoch) // odd first: pairs with the loads in read
 
 	sequence := head.Sequence.Load()
-	if sequence >= layout.VersionGarbage>>layout.VersionSequenceShift {
+	if sequence >= layout.VersionLimit>>layout.VersionSequenceShift {
 		sequence = 0
 	}
 	var live []survivor
@@ -75,6 +77,10 @@ func (col *column) rebuild() {
 		return same
 	})
 
+	if sequence >= layout.VersionHigh>>layout.VersionSequenceShift {
+		sequence = col.renumber(live, tiers)
+	}
+
 	// Pass 2: everything but the cells, anew.
 	slices.SortFunc(live, func(a, b survivor) int {
 		return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(a.stamp, b.stamp), cmp.Compare(a.version, b.version))
@@ -84,11 +90,45 @@ func (col *column) rebuild() {
 		sh.restore(live[:n], tiers[tier])
 		live = live[n:]
 	}
-	head.Sequence.Store(sequence) // never lowered (rebuild.pml BREAK_COUNTER)
+	head.Sequence.Store(sequence) // never lowered otherwise (rebuild.pml BREAK_COUNTER)
 	head.Rebuilds.Add(1)
 	shm.Increment(&col.top.rebuilds)
 	next := (epoch + 1) & layout.EpochRebuildMask // even last: pairs with the loads in read
 	head.Epoch.Store(epoch&^layout.EpochRebuildMask | next)
+}
+
+// renumber gives the records new versions, in the order of the old ones, and every
+// other cell the lowest; it returns the last sequence number given. The old numbers
+// are so high that few are left, which takes centuries, or one wrong word. The new
+// ones begin at random, so that hardly a token of before comes back. A death inside
+// costs the record of several cells that it was at.
+func (col *column) renumber(live []survivor, tiers []tierCells) (sequence uint64) {
+	slices.SortFunc(live, func(a, b survivor) int { return cmp.Compare(a.version, b.version) })
+	sequence = rand.Uint64() >> 16
+	for i := range live {
+		r := &live[i]
+		sh := col.tiers[r.tier]
+		sequence++
+		r.version = sh.version(sequence)
+		next := sh.cell(r.cell).Chain.Load()
+		for range r.cells - 1 {
+			if !sh.isCell(next) { // only if somebody overwrites it meanwhile
+				break
+			}
+			t := sh.tail(next)
+			t.Version.Store(r.version | layout.VersionPart)
+			next = t.Chain.Load()
+		}
+		sh.cell(r.cell).Version.Store(r.version)
+	}
+	for tier, sh := range col.tiers {
+		for n := uint32(1); n <= tiers[tier].top; n++ {
+			if !tiers[tier].used[n] {
+				sh.cell(n).Version.Store(sh.version(0) | layout.VersionFree)
+			}
+		}
+	}
+	return sequence
 }
 
 // tierCells is what a rebuild knows of a shard's cells.
@@ -140,7 +180,7 @@ func (sh *shard) survey(t *tierCells) (live []survivor, sequence uint64) {
 			continue
 		}
 		t.top = n
-		if version >= layout.VersionGarbage || version>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(sh.number) {
+		if version >= layout.VersionLimit || version>>layout.VersionShardShift&(layout.MaxShards-1) != uint64(sh.number) {
 			c.Version.Store(sh.version(0) | layout.VersionFree)
 			continue
 		}
@@ -148,6 +188,7 @@ func (sh *shard) survey(t *tierCells) (live []survivor, sequence uint64) {
 		if !isLive(version) {
 			continue
 		}
+		sh.age(c)
 		r, ok := sh.survivor(n, version, t.used)
 		if !ok {
 			c.Version.Store(version | layout.VersionFree)
@@ -157,6 +198,15 @@ func (sh *shard) survey(t *tierCells) (live []survivor, sequence uint64) {
 		live = append(live, r)
 	}
 	return live, sequence
+}
+
+// age takes back a stamp that lies as far ahead of domain time as only garbage does: by
+// a clock word, or a record's, that was wrong; no hit would renew it, no cutoff reach it.
+func (sh *shard) age(c *layout.CellHeader) {
+	word, now := c.Recency.Load(), sh.now.Load()
+	if lru.Stamp(word) > now+layout.ClockLeapMillis {
+		c.Recency.CompareAndSwap(word, now<<layout.RecencyStampShift|word&(1<<layout.RecencyStampShift-1)) // lost to a hit's stamp: as good
+	}
 }
 
 // survivor reads the record in cell n and marks its cells as used. It refuses

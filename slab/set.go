@@ -327,8 +327,10 @@ func (col *column) writeTo(tier int, k *Key, it *Item, used uint64, old spot, al
 
 // next returns what a new record is filled with, of the column's next version.
 func (sh *shard) next(k *Key, it *Item, used uint64) content {
+	// A number that is garbage stays one that fill refuses: it must not wrap around.
+	last := min(sh.lead.Sequence.Load(), layout.VersionLimit>>layout.VersionSequenceShift)
 	return content{
-		version: sh.version(sh.lead.Sequence.Load() + 1), recency: lru.Recency(used, sh.head.Turn.Load()), expiry: it.expiry(),
+		version: sh.version(last + 1), recency: lru.Recency(used, sh.head.Turn.Load()), expiry: it.expiry(),
 		valueLength: uint32(len(it.Value)), keyFlags: k.word(), tag: it.Tag, bytes: [2][]byte{k.bytes, it.Value},
 	}
 }

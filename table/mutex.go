@@ -107,10 +107,13 @@ func (m *Mutex) Lock(ctx context.Context) (consistent bool, err error) {
 	return consistent, wrap(err, "lock mutex %d", m.id)
 }
 
-// TryLock takes the mutex if it is free.
+// TryLock takes the mutex if it is free or its holder dead, without waiting. Where a
+// living one is in the way of many tries, it is asked whether it holds it at all.
 func (m *Mutex) TryLock() (ok, consistent bool, err error) {
 	err = m.take(func() (bool, error) {
-		ok, consistent = m.lock.TryLock()
+		if ok, consistent = m.lock.TryLock(); !ok {
+			ok, consistent = m.lock.TrySteal(), false
+		}
 		return ok, nil
 	})
 	return ok && err == nil, consistent, wrap(err, "try mutex %d", m.id)

@@ -75,7 +75,7 @@ func inspect(dir string, o Options) (_ *Reader, err error) {
 // calls return the same. In a forked child it is Table.Close.
 func (r *Reader) Close() error {
 	if shm.Forked() {
-		return r.disown()
+		return r.letGo()
 	}
 	return r.closed()
 }

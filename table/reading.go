@@ -71,9 +71,9 @@ func (t *reading) detach() error {
 	return errors.Join(t.seg.Close(), t.dir.Close(), t.control.Close())
 }
 
-// disown is Close in a forked child: it gives the child's descriptors back, with which
+// letGo is Close in a forked child: it gives the child's descriptors back, with which
 // it would keep the lease when its parent dies, and touches nothing of the parent's.
-func (t *reading) disown() error {
+func (t *reading) letGo() error {
 	_, _ = t.dir.Close(), t.control.Close() // or they were closed before
 	return nil
 }

@@ -315,7 +315,7 @@ func TestFollow_PeerCalls_OwnLooks(t *testing.T) {
 	o := options(t.TempDir())
 	a, b := openTable(t, o), openTable(t, o)
 	called := make(chan struct{}, 100)
-	looks, stop := a.Follow(func() { called <- struct{}{} })
+	looks, stop := a.Follow(func(uint64) { called <- struct{}{} })
 	must(t, b.SetFlags(1, 0))
 	select {
 	case <-called:
@@ -333,7 +333,7 @@ func TestFollow_PeerCalls_OwnLooks(t *testing.T) {
 	}
 	stop()
 	a.news.wake()
-	a.news.rung()
+	a.news.rung(0)
 	if len(looks) != 0 || len(a.C()) != 1 {
 		t.Errorf("%d and %d looks", len(looks), len(a.C()))
 	}

@@ -184,7 +184,7 @@ func (t *Table) join(ctx context.Context, d *domain, wake signal.Options) (err e
 		return orElse(err, errMoved)
 	}
 	t.news.init()
-	if t.listener, err = signal.Call(t.region, wake, t.news.rung); err != nil {
+	if t.listener, err = signal.Call(t.region, wake, t.rung); err != nil {
 		t.release()
 		return err
 	}
@@ -202,7 +202,7 @@ func (t *Table) join(ctx context.Context, d *domain, wake signal.Options) (err e
 // the child's descriptors back and leaves the handle, which is the parent's, as it is.
 func (t *Table) Close() error {
 	if shm.Forked() {
-		return t.disown()
+		return t.letGo()
 	}
 	return t.closed()
 }
@@ -272,9 +272,12 @@ func (t *Table) C() <-chan struct{} { return t.news.c }
 func (t *Table) Subscribe() (c <-chan struct{}, cancel func()) { return t.news.subscribe(nil) }
 
 // Follow is Subscribe, but when a peer has rung, call is called instead, by the
-// goroutine that was woken, which saves the way to another one. It must not call
-// Close, which waits for it. It may still run when cancel returns, and not be called again.
-func (t *Table) Follow(call func()) (c <-chan struct{}, cancel func()) { return t.news.subscribe(call) }
+// goroutine that was woken, which saves the way to another one, with the reasons of
+// the ring. It must not call Close, which waits for it. It may still run when cancel
+// returns, and not be called again.
+func (t *Table) Follow(call func(reasons uint64)) (c <-chan struct{}, cancel func()) {
+	return t.news.subscribe(call)
+}
 
 // WakeMode returns how this handle is woken: "signal", "futex" or "poll". Once it
 // is closed nobody wakes it, which is "poll".

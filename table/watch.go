@@ -205,12 +205,12 @@ type fan struct {
 	c  chan struct{} // Table.C
 	mu sync.Mutex    // guards subs
 	// Each with what is called for a peer's ring, or nil if the channel is told of it.
-	subs map[chan struct{}]func()
+	subs map[chan struct{}]func(reasons uint64)
 }
 
 func (f *fan) init() {
 	f.c = make(chan struct{}, 1)
-	f.subs = map[chan struct{}]func(){f.c: nil}
+	f.subs = map[chan struct{}]func(reasons uint64){f.c: nil}
 }
 
 // wake leaves a wake-up for each; one not yet taken will do.
@@ -223,14 +223,14 @@ func (f *fan) wake() {
 }
 
 // rung is wake for a peer's ring, by the goroutine that heard it.
-func (f *fan) rung() {
+func (f *fan) rung(reasons uint64) {
 	for _, call := range f.callers() {
-		call()
+		call(reasons)
 	}
 }
 
 // callers leaves a wake-up for those who want no call, and returns the others' calls.
-func (f *fan) callers() (calls []func()) {
+func (f *fan) callers() (calls []func(reasons uint64)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for sub, call := range f.subs {
@@ -250,7 +250,7 @@ func leave(sub chan<- struct{}) {
 	}
 }
 
-func (f *fan) subscribe(call func()) (c chan struct{}, cancel func()) {
+func (f *fan) subscribe(call func(reasons uint64)) (c chan struct{}, cancel func()) {
 	c = make(chan struct{}, 1)
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -101,3 +101,33 @@ func TestCheckRepair_ForPeople_SaysWhatWasGivenUp(t *testing.T) {
 		says("cell 1: lengths or chain of a live record are damaged", "repaired: 1 shards rebuilt, 1 damaged records given up, 9 records remain", "c is sound")
 	b.run("stat", "c").exits(0).says("1 shards rebuilt, 1 damaged records dropped")
 }
+
+// The directory says nothing that the cache could be opened by.
+func TestCheckRepair_DirectoryEntryDamaged_CacheIsBack(t *testing.T) {
+	b := newBench(t)
+	var made createdJSON
+	b.run("create", "c", "--entries", "100", "--json").exits(0).decode(&made)
+	b.run("set", "c", "key", "value").exits(0)
+	f, err := os.OpenFile(filepath.Join(made.Path, "control"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var at [8]byte
+	if _, err := f.ReadAt(at[:], layout.OffsetControlHeaderEntryOffset); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{77}, int64(binary.LittleEndian.Uint64(at[:]))); err != nil { // the first entry's state
+		t.Fatal(err)
+	}
+	b.run("get", "c", "key").exits(exitError)
+	b.run("check", "c").exits(exitNegative).says("state 77 is none").warns("flagstone check c --repair")
+	b.run("check", "c", "--repair").exits(0).says("state 77 is none", "c is sound")
+	b.run("get", "c", "key").exits(0).says("value")
+	b.run("check", "c").exits(0).says("c is sound")
+
+	if _, err := f.WriteAt([]byte{1, 2, 3}, layout.OffsetControlHeaderChecksum); err != nil {
+		t.Fatal(err)
+	}
+	b.run("check", "c", "--repair").exits(exitError).warns("checksum", "flagstone destroy c")
+}

@@ -6,7 +6,7 @@ package layout
 const (
 	Major       = 0
 	Minor       = 0
-	Fingerprint = 0x80977c463ebb279c
+	Fingerprint = 0x0ed86a60fa886a15
 )
 
 // File identification.
@@ -97,6 +97,7 @@ const (
 // Reasons (bits of Region.Reasons).
 const (
 	ReasonTable       = 1           // `changes` has moved: look at the table
+	ReasonLocks       = 2           // somebody waits for a lock that names the owner: disown what it does not hold
 	ReasonApplication = 0x100000000 // the first of the 32 reasons that applications may use
 )
 
@@ -126,8 +127,8 @@ const (
 	VersionFree          = 3                  // free, the number being the last version it had
 	VersionShardShift    = 2                  // the shard's number, 8 bits
 	VersionSequenceShift = 10                 // the shard's sequence number, 52 bits
-	VersionLimit         = 0x4000000000000000 // no version is made from here on
-	VersionGarbage       = 0x3ffffc0000000000 // words from here on are garbage to a rebuild, which so always leaves numbers to go on with
+	VersionLimit         = 0x4000000000000000 // no version is made from here on; words from here on are garbage to a rebuild
+	VersionHigh          = 0x3ffffc0000000000 // a rebuild that finds numbers from here on, which only damage explains, gives all records of the column new ones
 )
 
 // Recency word of a cell.

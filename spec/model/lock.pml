@@ -21,9 +21,14 @@
      BREAK_EXACT         a steal is a CAS from the very word that was judged
      BREAK_BOUND         sleeps are bounded; without it nobody notices a death
      BREAK_SEEN          (with NO_TIMEOUT) the futex word is read before the word; otherwise a wake-up is lost
+     BREAK_DISOWN        (with FORGED, as the next two) a living handle disowns words that name it though it does not hold
+                         the lock; without it others wait for ever
+     BREAK_DISOWN_TURN   it takes its turn first; without it a goroutine of its own loses what it holds
+     BREAK_DISOWN_MARK   what it disowns it leaves INCONSISTENT, for the word may have been a dead one's
      BREAK_STARVED       (with FAIR) newcomers let the starved go first; otherwise one process can starve another
 
-   Configurations: THREE (handles besides the successor), TWO_GOROUTINES (of handle 0), SUCCESSOR (a new handle in
+   Configurations: FORGED (once, while the lock is free or its owner dead, the word is overwritten with handle 0's token),
+   THREE (handles besides the successor), TWO_GOROUTINES (of handle 0), SUCCESSOR (a new handle in
    region 0), REUSE (the lock's owner is dead from the start; its region
    gets one new handle after the other, and a reaper in between), DEATHS, NO_TIMEOUT (nobody dies, sleepers wake by being woken only), FAIR (NO_TIMEOUT, and two that lock
    and unlock for ever; checked for acceptance cycles under weak fairness: who has set STARVED gets the lock).
@@ -85,10 +90,15 @@ bool starving;                          /* goroutine 1 has set STARVED and still
 #else
 #define STALE(w) (generation[REGION(w)] != GEN(w))
 #endif
+#ifdef FORGED
+#define NAMES_ME (OWNER(word) == me)
+#else
+#define NAMES_ME false                  /* while one waits nobody in one's handle has it */
+#endif
 #if defined(NO_TIMEOUT) || defined(BREAK_BOUND)
 #define TIMEOUT false
 #else
-#define TIMEOUT (OWNER(word) == 0 || OWNER_IS_DEAD || !(word & STARVED))
+#define TIMEOUT (OWNER(word) == 0 || NAMES_ME || OWNER_IS_DEAD || !(word & STARVED))
 #endif
 
 inline took() {                         /* in the same step as the CAS */
@@ -251,6 +261,53 @@ proctype Goroutine(byte id; byte h; byte r) {
   } unless { dead[h] }
 }
 
+#ifdef FORGED
+proctype Vandal() {
+end:
+  atomic { OWNER(word) == 0 || OWNER_IS_DEAD -> word = TOKEN(0, 1) | (word & (WAITERS | STARVED)) }
+}
+
+/* Handle 0 is rung as often as need be. */
+proctype Disowner(byte h; byte r) {
+  byte me, w;
+  me = TOKEN(r, 1);
+  {
+end:
+    do
+#ifndef BREAK_DISOWN
+#ifdef BREAK_DISOWN_TURN
+    :: OWNER(word) == me ->
+#else
+    :: atomic { OWNER(word) == me && !turn[h] -> turn[h] = 1 };
+#endif
+       w = word;
+       if
+       :: OWNER(w) == me ->
+          if
+#ifdef BREAK_DISOWN_MARK
+          :: atomic { word == w -> word = w & STARVED };
+#else
+          :: atomic { word == w -> word = (w & STARVED) | INCONSISTENT };
+#endif
+             futex = (futex + 1) & 7;
+             wake_all()
+          :: atomic { word != w -> skip }
+          fi
+       :: else
+       fi;
+#ifdef BREAK_DISOWN_TURN
+       w = 0
+#else
+       atomic { w = 0; turn[h] = 0 }
+#endif
+#else
+    :: false
+#endif
+    od
+  } unless { dead[h] }
+}
+#endif
+
 #ifdef SUCCESSOR
 proctype Successor(byte id; byte h; byte r) {
   byte me, w, flags, seen;
@@ -334,6 +391,10 @@ init {
 #ifdef THREE
     lease[2] = 3; generation[2] = 1;
     run Goroutine(3, 2, 2);
+#endif
+#ifdef FORGED
+    run Vandal();
+    run Disowner(0, 0);
 #endif
 #ifdef TWO_GOROUTINES
     run Goroutine(4, 0, 0);

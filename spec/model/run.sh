@@ -39,6 +39,8 @@ plan() {
   pass lock "THREE NO_TIMEOUT"
   pass lock "FAIR"
   pass lock "REUSE"
+  pass lock "FORGED"
+  pass lock "FORGED TWO_GOROUTINES DEATHS=0"
   fail lock "BREAK_GENERATION SUCCESSOR" "invalid end state"
   fail lock "BREAK_LATE REUSE" two_holders
   fail lock "BREAK_SELF TWO_GOROUTINES" two_holders
@@ -47,6 +49,9 @@ plan() {
   fail lock "BREAK_EXACT SUCCESSOR" two_holders
   fail lock "BREAK_BOUND" "invalid end state"
   fail lock "BREAK_SEEN THREE NO_TIMEOUT" "invalid end state"
+  fail lock "BREAK_DISOWN FORGED" "invalid end state"
+  fail lock "BREAK_DISOWN_TURN FORGED" robbed
+  fail lock "BREAK_DISOWN_MARK FORGED" lost_mark
   fail lock "BREAK_STARVED FAIR" "acceptance cycle"
 
   pass doorbell ""

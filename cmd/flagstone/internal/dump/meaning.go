@@ -234,7 +234,7 @@ func version(v uint64) string {
 	switch {
 	case v == 0:
 		return "never used"
-	case v >= layout.VersionGarbage:
+	case v >= layout.VersionLimit:
 		return "garbage"
 	}
 	return fmt.Sprintf("%s, sequence %d, shard %d", cellState(v&layout.VersionStateMask),
