@@ -328,7 +328,11 @@ func TestMachine_SlabTruncatedInUse_ErrFaultThenUsableAgain(t *testing.T) {
 		for _, c := range all {
 			c.only("good")
 		}
-		sound(t, cache)
+		if length >= 4096 {
+			sound(t, cache)
+		} else if problems, err := cache.Check(limited(t)); err != nil || len(problems) != 1 || !strings.Contains(problems[0], "checksum") {
+			t.Fatalf("those who come find no header, and Check says %q, %v", problems, err)
+		}
 	}
 	must(t, cache.Set(limited(t), []byte("k"), []byte("v"), 0))
 	mustGet(t, cache, "k", "v")

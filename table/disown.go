@@ -1,6 +1,7 @@
 package table
 
 import (
+	"github.com/flagstone-shm/flagstone/internal/identity"
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lock"
@@ -44,9 +45,16 @@ func (t *Table) disown() {
 }
 
 // reassert writes what only this handle may, and somebody has overwritten: that it has
-// its region. While the lease is its own there is no other state. The caller's handle
-// is open.
+// its region, and who it is. While the lease is its own there is no other state. The caller's
+// handle is open. PROTOCOL.md, "Regions", Quarantine.
 func (t *Table) reassert() {
+	if r := t.region; identity.Load(r) != t.identity {
+		r.Pid.Store(0) // pairs with the look in fate: nobody judges what is half written
+		nobody := t.identity
+		nobody.Pid = 0
+		nobody.Store(r)
+		r.Pid.Store(t.identity.Pid)
+	}
 	if mine := packed(t.generation, layout.RegionClaimed); t.region.State.Load() != mine {
 		t.region.State.Store(mine) // pairs with the loads in Ring and Regions
 		t.announce()

@@ -36,7 +36,9 @@ type doubt struct {
 type asking struct{ after, every time.Duration }
 
 var (
-	waiting = asking{10 * time.Millisecond, 100 * time.Millisecond} // by who waits for a lock
+	// By who waits for a lock: after a living owner has been asked, and has looked at its
+	// region by itself.
+	waiting = asking{1500 * time.Millisecond, 100 * time.Millisecond}
 	looking = asking{0, time.Second}
 )
 

@@ -145,6 +145,7 @@ func (t *Table) settle(i int) error {
 	if err != nil {
 		return err
 	}
+	t.identity = id
 	t.generation = generationOf(r.State.Load()) + 1
 	if t.generation == 0 {
 		t.generation = 1
@@ -221,6 +222,7 @@ func (t *Table) reap(i int) {
 // region in use.
 func (t *Table) Reap() (reaped int, err error) {
 	err = t.use(func() error {
+		t.reassert()
 		reaped, err = t.reapAll()
 		return err
 	})

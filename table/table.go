@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/flagstone-shm/flagstone/internal/clock"
+	"github.com/flagstone-shm/flagstone/internal/identity"
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lock"
@@ -53,7 +54,8 @@ type Options struct {
 type Table struct {
 	reading    // its control file's open file description holds the lease
 	clock      Clock
-	generation uint32 // of our region, whose number is reading.self
+	identity   identity.Identity // as it stands in our region
+	generation uint32            // of our region, whose number is reading.self
 	token      uint64
 	region     *layout.Region
 

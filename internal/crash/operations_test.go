@@ -148,6 +148,42 @@ var operations = []operation{
 			must(err)
 		}
 	}},
+	{name: "lead on where the word was overwritten", on: "one", prepare: func(e *env) {
+		leading, err := e.table().Lead()
+		if must(err); !leading {
+			wrong("no lead")
+		}
+		e.header().Steward.Store(0)
+	}, do: do(func(e *env) {
+		leading, err := e.tables[len(e.tables)-1].Lead()
+		if must(err); !leading {
+			wrong("no lead")
+		}
+	})},
+	{name: "take one's region back", on: "one", prepare: func(e *env) {
+		for _, r := range e.table().Regions() {
+			if r.Self {
+				word := e.region(r.Index)
+				word.State.Store(word.State.Load()&^(1<<layout.StateGenerationShift-1) | 77)
+				word.Pid.Store(1)
+			}
+		}
+	}, do: do(func(e *env) {
+		_, err := e.tables[len(e.tables)-1].Reap()
+		must(err)
+	})},
+	{name: "disown", on: "one", prepare: func(e *env) {
+		byHand(e)
+		e.shardWord(layout.OffsetShardLock).Store(e.tables[len(e.tables)-1].Token())
+	}, do: do(func(e *env) {
+		_, err := e.stack.Tiers()[0].Slab.Disown()
+		must(err)
+	})},
+	repairing("what another is called", func(e *layout.Entry) { e.SegmentID.Store(5) }),
+	repairing("what is said to be free", func(e *layout.Entry) { e.State.Store(e.State.Load() &^ layout.EntryStateMask) }),
+	repairing("a stack of nothing", func(e *layout.Entry) { e.Stack.Store(5) }),
+	repairing("a tier of itself", func(e *layout.Entry) { e.Tier.Store(9) }),
+	repairing("a wrong size", func(e *layout.Entry) { e.Size.Add(8) }),
 	{name: "collect", on: "one", do: do(func(e *env) {
 		_, err := table.Collect(table.CollectOptions{Dir: e.dir, Unused: true, Idle: 1 << 62})
 		must(err)
@@ -505,6 +541,7 @@ var operations = []operation{
 	{name: "set after a crash in a rebuild", on: "rebuilt", prepare: opened, do: do(func(e *env) { e.set("k1", 6) })},
 	{name: "set after a crash in overflow buckets", on: "crowded", prepare: crowded, do: do(func(e *env) { e.set(e.any.([]string)[23], 3) })},
 	{name: "set where memory is damaged", on: "damaged", prepare: opened, do: do(func(e *env) { e.set("k1", 5) }, func(e *env) { must(e.open().Rebuild(e.ctx())) }), loses: true},
+	{name: "rebuild worn-out numbers", on: "worn", prepare: opened, do: do(func(e *env) { must(e.open().Rebuild(e.ctx())) }), loses: true},
 	{name: "fault under the lock", on: "one", prepare: opened, do: do(fault), loses: true, mend: func(e *env) {
 		b, err := os.Stat(e.file())
 		must(err)
@@ -551,6 +588,30 @@ var operations = []operation{
 			must(err)
 		}
 	}), evicts: true},
+}
+
+// repairing is the repair of a directory in which the entry of an independent slab was
+// overwritten, and a free one. Whoever lives repairs too, before anybody looks.
+func repairing(what string, spoil func(e *layout.Entry)) operation {
+	return operation{name: "repair " + what, on: "slabs", prepare: func(e *env) {
+		e.table()
+		for _, entry := range e.entries() {
+			switch name, free := entry.Name[0].Load(), entry.State.Load()&layout.EntryStateMask == layout.EntryFree; {
+			case name == 'o'|'t'<<8|'h'<<16|'e'<<24|'r'<<32:
+				spoil(entry)
+			case free && entry.SegmentID.Load() == 0:
+				entry.State.Store(77)
+			}
+		}
+	}, do: do(func(e *env) {
+		remaining, err := e.tables[len(e.tables)-1].Repair(e.ctx())
+		if must(err); len(remaining) > 0 {
+			wrong("after the repair: %q", remaining)
+		}
+	}), mend: func(e *env) {
+		_, err := e.table().Repair(e.ctx())
+		must(err)
+	}}
 }
 
 func destroy(e *env) {

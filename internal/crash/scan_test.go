@@ -265,7 +265,7 @@ type changing struct {
 // do so only by an argument that is one of marks.
 var harmless = []string{
 	"ClockGettime", "Close", "FcntlFlock", "Fstat", "Fstatat", "Fstatfs", "Getrlimit", "Gettid", "Madvise", "MmapPtr", "NsecToTimespec", "Open", "Openat", "PidfdOpen",
-	"Poll", "Read", "Stat", "Syscall6",
+	"Poll", "PthreadSigmask", "Read", "Stat", "Syscall6",
 }
 
 // marks are constants that make a system call one that changes something.

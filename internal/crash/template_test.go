@@ -16,6 +16,7 @@ import (
 
 	"github.com/flagstone-shm/flagstone"
 	"github.com/flagstone-shm/flagstone/internal/layout"
+	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/table"
 )
 
@@ -65,6 +66,7 @@ var templates = map[string]*template{
 		}
 	}},
 	"full":  {make: full},
+	"worn":  {make: one, damage: wear},
 	"queue": {make: queues},
 	"tiers": {make: tiers},
 	"tight": {make: func(e *env) { // tier 0 is full, and there is room below
@@ -267,6 +269,20 @@ func (e *env) file() string {
 	found, err := filepath.Glob(filepath.Join(e.dir, domain+".flagstone", "v*", "slab-*"))
 	must(err)
 	return found[0]
+}
+
+// wear brings the first shard's numbers near their end, and a stamp far ahead.
+func wear(e *env) {
+	e.shardWord(layout.OffsetShardSequence).Store(layout.VersionHigh >> layout.VersionSequenceShift)
+	w := e.words(e.file())
+	h := shm.At[layout.SlabHeader](w, 0)
+	cells := h.ShardOffset.Load() + h.CellOffset.Load()
+	for n := range uint64(h.Cells.Load()) {
+		c := shm.At[layout.CellHeader](w, cells+n*uint64(h.CellSize.Load()))
+		if v := c.Version.Load(); v != 0 && v&layout.VersionStateMask == layout.VersionLive {
+			c.Recency.Store(c.Recency.Load() | 1<<63)
+		}
+	}
 }
 
 // damage writes garbage into the slab's cells.

@@ -242,13 +242,14 @@ const overdue = time.Second
 // do does an operation that has to be over with its patience, 0 being at once, notes it
 // in the journal, and judges how long it took and what it returned.
 func (p *process) do(op operation, k key, number uint64, patience time.Duration, f func(ctx context.Context) error) error {
+	// Before the deadline is set: this process may be stopped anywhere.
+	j, held, began := p.journal, p.pace.held(), now()
 	ctx := context.Background()
 	if patience > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	j, held, began := p.journal, p.pace.held(), now()
 	e := j.begin(p.Life, op, k, number, began)
 	p.entry = e
 	j.Deadline.Store(began + uint64(patience))
