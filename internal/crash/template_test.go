@@ -65,8 +65,14 @@ var templates = map[string]*template{
 			e.set(k, 2)
 		}
 	}},
-	"full":  {make: full},
-	"worn":  {make: one, damage: wear},
+	"full": {make: full},
+	"worn": {make: func(e *env) {
+		one(e)
+		for i := 8; i < 16; i++ { // free cells have numbers too
+			_, err := e.open().Delete(e.ctx(), []byte("k"+strconv.Itoa(i)))
+			must(err)
+		}
+	}, damage: wear},
 	"queue": {make: queues},
 	"tiers": {make: tiers},
 	"tight": {make: func(e *env) { // tier 0 is full, and there is room below
