@@ -200,7 +200,7 @@ type Cache struct {
 }
 
 // primary is the name of a cache's own stack.
-const primary = "primary"
+const primary = table.Primary
 
 // Difference is an option that asked for something else than what there was.
 type Difference struct {

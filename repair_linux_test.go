@@ -38,6 +38,8 @@ func TestRepair_DirectorySaysNonsense_SoundAndRecordsThere(t *testing.T) {
 		"id":                   {func(e entries) { e.top.SegmentID.Store(5) }, "no such file", both},
 		"below, id":            {func(e entries) { e.below.SegmentID.Store(5) }, "no such file", top},
 		"kind":                 {func(e entries) { e.top.Kind.Store(0xffffff) }, "no such file of kind 0xffffff", both},
+		"draining":             {func(e entries) { e.top.State.Add(layout.EntryDraining - layout.EntryOpen) }, "is being retired", both},
+		"name":                 {func(e entries) { e.top.Name[0].Store('x') }, `no slab "primary"`, both},
 		"two of one file":      {func(e entries) { e.below.SegmentID.Store(e.top.SegmentID.Load()) }, "names the file too", top},
 		"creating by nobody": {
 			func(e entries) { e.below.State.Store(0xffff<<layout.EntryRegionShift | layout.EntryCreating) },
@@ -145,4 +147,36 @@ func TestRepair_LeftoverFile_RemovedButNotWhatIsBeingMade(t *testing.T) {
 	c.Table().Detach(r.Entry().SegmentID)
 	must(t, seg.Close())
 	sound(t, c)
+}
+
+// An entry of the same slab as another's is no second tier: its records would be found in
+// both, and a rebuild would free them.
+func TestView_TwoEntriesOfOneSlab_OneTier(t *testing.T) {
+	for tier := range 2 {
+		o := bystander(options(t.TempDir()))
+		c := open(t, o)
+		for _, name := range []string{"below", "twin"} {
+			_, err := c.Grow(limited(t), name, flagstone.Shape{})
+			must(t, err)
+		}
+		for i := range 40 {
+			set(t, c, i)
+		}
+		if n := got[int](t)(c.Shift(limited(t), 0, 1, 20)); n != 20 {
+			t.Fatalf("%d moved", n)
+		}
+		tiers := got[[]*flagstone.Slab](t)(c.Tiers())
+		twin := got[table.Entry](t)(entryOf(c, tiers[2]))
+		w := mapped(t, filepath.Join(c.Table().Dir(), "control"))
+		e := shm.At[layout.Entry](w, c.Table().Geometry().EntryOffset+uint64(twin.Index)*layout.SizeEntry)
+		e.SegmentID.Store(tiers[tier].ID())
+		must(t, c.Table().SetFlags(1, 0)) // moves `changes`
+		must(t, c.Rebuild(limited(t)))
+		if n := tiersOf(t, c); n != 2 {
+			t.Errorf("%d tiers", n)
+		}
+		for i := range 40 {
+			mustGet(t, c, fmt.Sprint("key", i), fmt.Sprint("value", i))
+		}
+	}
 }

@@ -237,7 +237,14 @@ func (c *Cache) stackEntries(stack uint64) (found []table.Entry) {
 	if len(found) == 0 || found[0].SegmentID != stack {
 		return nil
 	}
-	return found
+	// Two entries of one slab, by somebody's error: as two tiers its records would be in
+	// both, and go from one of them.
+	seen := map[uint64]bool{}
+	return slices.DeleteFunc(found, func(e table.Entry) bool {
+		twice := seen[e.SegmentID]
+		seen[e.SegmentID] = true
+		return twice
+	})
 }
 
 // open maps a published slab: tier 0, or the next one of the view that is being made.

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"strconv"
@@ -62,6 +63,7 @@ func (t *Table) survey() (flaws []flaw, err error) {
 	for i := range int(t.header.Entries) {
 		s.entry(i)
 	}
+	s.primary()
 	for name := range s.files {
 		if _, ok := s.named[name]; !ok && exists(t.dir, name) {
 			s.last(func() error { return t.discard(name) }, "file %s: no entry names it", name)
@@ -168,6 +170,10 @@ func (s *surveyor) entry(i int) {
 	case size != e.Size:
 		s.report(func() error { raw.Size.Store(size); return nil }, "%s: %d bytes, the file has %d", where, e.Size, size)
 	case e.Kind != KindSlab:
+	case e.Name == Primary && e.Stack == e.SegmentID && e.State == StateDraining:
+		open := e
+		open.State = StateOpen
+		s.report(func() error { raw.State.CompareAndSwap(word, open.word()); return nil }, "%s: the primary slab is being retired", where)
 	case e.Tier > 0 && e.Stack == e.SegmentID:
 		s.report(func() error { raw.Tier.Store(0); return nil }, "%s: tier %d of a stack of its own", where, e.Tier)
 	case e.Tier > 0 && !s.isTop(e.Stack):
@@ -180,6 +186,25 @@ func (s *surveyor) entry(i int) {
 }
 
 func (s *surveyor) isTop(stack uint64) bool { _, ok := s.tops[stack]; return ok }
+
+// primary reports that the primary slab has lost its name: the only tier 0 there is has
+// another, and nothing else is wrong.
+func (s *surveyor) primary() {
+	for stack, i := range s.tops {
+		e, _, ok := s.readEntry(i)
+		if len(s.tops) > 1 || len(s.flaws) > 0 || !ok || e.Name == Primary || stack != e.SegmentID {
+			return
+		}
+		s.report(func() error {
+			var name [layout.NameLength]byte
+			copy(name[:], Primary)
+			for n := range name[:layout.NameLength/8] {
+				s.entryAt(i).Name[n].Store(binary.LittleEndian.Uint64(name[8*n:]))
+			}
+			return nil
+		}, "entry %d, segment %016x: named %q, and there is no slab %q", i, e.SegmentID, e.Name, Primary)
+	}
+}
 
 // unnamed reports an entry that is in no state to have a segment, and has one: the
 // file goes before the entry is FREE. A tier 0, and an application's segment, are

@@ -17,6 +17,9 @@ const (
 	KindApplication uint32 = layout.KindApplication
 )
 
+// Primary is the name of the domain's first slab, which is retired with the domain only.
+const Primary = "primary"
+
 // State is where a directory entry stands in its life.
 type State uint32
 
