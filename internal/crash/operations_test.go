@@ -3,7 +3,9 @@
 package crash
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"math"
 	"os"
@@ -179,11 +181,13 @@ var operations = []operation{
 		_, err := e.stack.Tiers()[0].Slab.Disown()
 		must(err)
 	})},
-	repairing("what another is called", func(e *layout.Entry) { e.SegmentID.Store(5) }),
-	repairing("what is said to be free", func(e *layout.Entry) { e.State.Store(e.State.Load() &^ layout.EntryStateMask) }),
-	repairing("a stack of nothing", func(e *layout.Entry) { e.Stack.Store(5) }),
-	repairing("a tier of itself", func(e *layout.Entry) { e.Tier.Store(9) }),
-	repairing("a wrong size", func(e *layout.Entry) { e.Size.Add(8) }),
+	repairing("slabs", "other", "what another is called", func(e *layout.Entry) { e.SegmentID.Store(5) }),
+	repairing("slabs", "other", "what is said to be free", func(e *layout.Entry) { e.State.Store(e.State.Load() &^ layout.EntryStateMask) }),
+	repairing("slabs", "other", "a stack of nothing", func(e *layout.Entry) { e.Stack.Store(5) }),
+	repairing("slabs", "other", "a tier of itself", func(e *layout.Entry) { e.Tier.Store(9) }),
+	repairing("slabs", "other", "a wrong size", func(e *layout.Entry) { e.Size.Add(8) }),
+	repairing("one", table.Primary, "a name", func(e *layout.Entry) { e.Name[0].Store(5) }),
+	repairing("one", table.Primary, "a drain of the primary slab", func(e *layout.Entry) { e.State.Store(e.State.Load()&^layout.EntryStateMask | layout.EntryDraining) }),
 	{name: "collect", on: "one", do: do(func(e *env) {
 		_, err := table.Collect(table.CollectOptions{Dir: e.dir, Unused: true, Idle: 1 << 62})
 		must(err)
@@ -590,14 +594,16 @@ var operations = []operation{
 	}), evicts: true},
 }
 
-// repairing is the repair of a directory in which the entry of an independent slab was
-// overwritten, and a free one. Whoever lives repairs too, before anybody looks.
-func repairing(what string, spoil func(e *layout.Entry)) operation {
-	return operation{name: "repair " + what, on: "slabs", prepare: func(e *env) {
+// repairing is the repair of a directory in which the entry of a slab was overwritten,
+// and a free one. Whoever lives repairs too, before anybody looks.
+func repairing(on, slab, what string, spoil func(e *layout.Entry)) operation {
+	return operation{name: "repair " + what, on: on, prepare: func(e *env) {
 		e.table()
 		for _, entry := range e.entries() {
-			switch name, free := entry.Name[0].Load(), entry.State.Load()&layout.EntryStateMask == layout.EntryFree; {
-			case name == 'o'|'t'<<8|'h'<<16|'e'<<24|'r'<<32:
+			var name [8]byte
+			binary.LittleEndian.PutUint64(name[:], entry.Name[0].Load())
+			switch free := entry.State.Load()&layout.EntryStateMask == layout.EntryFree; {
+			case string(bytes.TrimRight(name[:], "\x00")) == slab:
 				spoil(entry)
 			case free && entry.SegmentID.Load() == 0:
 				entry.State.Store(77)
