@@ -257,15 +257,21 @@ func (m *matrix) again(k firstKill, after string, may allowed, acknowledged int)
 // abandon closes what a check that failed has left open.
 func (e *env) abandon() { _ = guarded(e.close) }
 
+// result is what is known of a step. One that is not the library's is a store of the test
+// itself, which spoils words before it does an operation again. The caller has mu.
+func (m *matrix) result(s site) *result {
+	name := m.names.of(s)
+	if m.steps[name] == nil {
+		m.steps[name] = &result{}
+	}
+	return m.steps[name]
+}
+
 // count notes a kill, or that a child lived on.
 func (m *matrix) count(s site, died, second bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := m.steps[m.names.of(s)]
-	if r == nil { // a store of the test itself, which spoils words before it does an operation again
-		r = &result{}
-		m.steps[m.names.of(s)] = r
-	}
+	r := m.result(s)
 	m.kills++
 	switch {
 	case !died:
@@ -281,7 +287,7 @@ func (m *matrix) count(s site, died, second bool) {
 func (m *matrix) waited(s site, longest time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := m.steps[m.names.of(s)]
+	r := m.result(s)
 	r.longest = max(r.longest, longest)
 }
 
@@ -289,7 +295,7 @@ func (m *matrix) waited(s site, longest time.Duration) {
 func (m *matrix) violation(k firstKill, s site, second bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.steps[m.names.of(s)].violations++
+	m.result(s).violations++
 	if m.shown++; m.shown <= 30 {
 		what := fmt.Sprintf("%s, killed at %s (%d)", k.o.name, m.names.of(k.at.Site), k.at.N)
 		if second {
