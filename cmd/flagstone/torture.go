@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/hostile"
 	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/torture"
 )
 
@@ -23,6 +24,7 @@ type tortureFlags struct {
 	kills    float64
 	seed     uint64
 	sabotage string
+	hostile  bool
 }
 
 func (a *app) tortureCommand() *cobra.Command {
@@ -57,15 +59,25 @@ that only sleeps, by 30 ms or more, and as the time for which the operation's th
 ready to run and did not, as /proc says. The longest wait during which a process was
 stopped that held a lock, or was where it may hold one, is reported apart.
 
+With --hostile nobody is killed. Instead one more process writes random and plausible
+wrong numbers into all mapped segments, control segment and slabs, while the others do
+everything there is to do: then answers may be wrong, but nobody panics, faults, hangs,
+waits past a bound or returns an error that is not documented; and afterwards what
+` + "`flagstone check --repair`" + ` does brings the cache back.
+
 The seed decides what each process does and when who is killed, not how they meet.
 The run ends at the first violation; then the exit code is 1, and cache and journals
 are kept.`,
 		Example: `  flagstone torture
   flagstone torture --seconds 600 --procs 8 --kills-per-second 20
-  flagstone torture --seed 12345 --json`,
+  flagstone torture --seed 12345 --json
+  flagstone torture --hostile --procs 3 --seconds 20`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("seed") {
 				f.seed = rand.Uint64()
+			}
+			if f.hostile {
+				return a.hostile(cmd.Context(), f)
 			}
 			return a.torture(cmd.Context(), f)
 		},
@@ -75,6 +87,7 @@ are kept.`,
 	flags.Float64Var(&f.seconds, "seconds", 30, "how long")
 	flags.Float64Var(&f.kills, "kills-per-second", 20, "SIGKILLs, of all processes together")
 	flags.Uint64Var(&f.seed, "seed", 0, "of everything that is random (default: a random one, which is printed)")
+	flags.BoolVar(&f.hostile, "hostile", false, "overwrite the segments instead of killing")
 	flags.StringVar(&f.sabotage, "sabotage", "", "forget or tear: workers lie now and then")
 	if err := flags.MarkHidden("sabotage"); err != nil {
 		panic(err) // no such flag
@@ -83,8 +96,45 @@ are kept.`,
 		Use: tortureProcess, Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return torture.Process(args[0]) },
 	})
+	cmd.AddCommand(&cobra.Command{
+		Use: hostileProcess, Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return hostile.Process(args[0]) },
+	})
 	return cmd
 }
+
+// hostile is torture by wrong numbers.
+func (a *app) hostile(ctx context.Context, f tortureFlags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.errs, "seed %d\n", f.seed)
+	r, err := hostile.Run(ctx, hostile.Options{
+		Dir: a.dir, Procs: f.procs, Time: time.Duration(f.seconds * float64(time.Second)), Seed: f.seed,
+		Command: []string{self, "torture", hostileProcess},
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.show(r, func(w io.Writer) {
+		fmt.Fprintf(w, "seed\t%d\nseconds\t%.1f\nprocesses\t%d and the vandal\noperations\t%d\nwrong numbers\t%d\n", r.Seed, r.Seconds, r.Processes-1, r.Operations, r.Writes)
+		fmt.Fprintf(w, "problems\t%d found afterwards, %d left by the repair\nviolations\t%d\n", r.Problems, len(r.Remaining), len(r.Violations))
+		for _, text := range append(r.Violations, r.Remaining...) {
+			fmt.Fprintf(w, "\n%s\n", text)
+		}
+	}); err != nil || !r.Kept {
+		return err
+	}
+	return negative(fmt.Sprintf("%d violations, %d problems remain; the cache is kept: `flagstone --dir %s check %s`, and when you are done: `flagstone --dir %[3]s destroy %[4]s`",
+		len(r.Violations), len(r.Remaining), a.dir, r.Name))
+}
+
+// hostileProcess is what torture --hostile starts its processes as.
+const hostileProcess = "hostile-process"
 
 // tortureProcess is what torture starts its processes as.
 const tortureProcess = "process"

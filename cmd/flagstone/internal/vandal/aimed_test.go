@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/hostile"
 	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/vandal"
 )
 
@@ -57,7 +58,7 @@ func TestHostile_OneShardHit_OthersNoticeNothing(t *testing.T) {
 					brief, done := context.WithTimeout(ctx, 50*time.Millisecond)
 					err := c.Set(brief, k, k, 0)
 					done()
-					if _, _, e := c.Get(nil, k); !typed(err) || !typed(e) {
+					if _, _, e := c.Get(nil, k); !hostile.Typed(err) || !hostile.Typed(e) {
 						t.Errorf("%s: %v, %v", k, err, e)
 					}
 					continue

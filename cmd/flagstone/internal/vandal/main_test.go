@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/flagstone-shm/flagstone"
+	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/hostile"
 	"github.com/flagstone-shm/flagstone/cmd/flagstone/internal/vandal"
 )
 
@@ -29,14 +30,9 @@ const (
 )
 
 const (
-	name   = "c"
-	shards = 4
-	// An operation ends this long after its deadline at most, on a machine as busy as
-	// tests are run on.
-	bound    = 20 * time.Second
+	name     = "c"
+	shards   = hostile.Shards
 	patience = time.Minute
-	// What a worker may have on its heap.
-	mostHeap = 1 << 30
 )
 
 func TestMain(m *testing.M) {
@@ -54,9 +50,13 @@ func TestMain(m *testing.M) {
 	var said string
 	var err error
 	if role == "vandal" {
-		said, err = ravage(ctx, os.Getenv(dirVariable), seed, vandal.What(what))
+		var n int64
+		n, err = hostile.Ravage(ctx, os.Getenv(dirVariable), seed, vandal.What(what))
+		said = fmt.Sprint(n, " writes")
 	} else {
-		said, err = work(ctx, os.Getenv(dirVariable), seed)
+		var n int64
+		n, said, err = hostile.Work(ctx, os.Getenv(dirVariable), name, seed)
+		said = fmt.Sprint(n, " operations", said)
 	}
 	if err != nil {
 		said = "violation: " + strings.ReplaceAll(err.Error(), "\n", "; ")
@@ -65,21 +65,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// ravage is a vandal's life.
-func ravage(ctx context.Context, dir string, seed uint64, what vandal.What) (string, error) {
-	v, err := vandal.Open(vandal.Options{Dir: dir, Seed: seed, What: what, Pause: 200 * time.Microsecond})
-	if err != nil {
-		return "", err
-	}
-	n, err := v.Run(ctx, 0)
-	return fmt.Sprint(n, " writes"), err
-}
-
-func options(dir string) flagstone.Options {
-	o := flagstone.Options{Dir: dir, Entries: 800, Shards: shards, MaxKey: 64, MaxValue: 4000, Regions: 16}
-	o.Steward.KeepFor, o.Steward.Budget = time.Second, 4<<20
-	return o
-}
+func options(dir string) flagstone.Options { return hostile.Cache(dir) }
 
 type child struct {
 	t     *testing.T

@@ -1,6 +1,4 @@
-//go:build linux
-
-package vandal_test
+package hostile
 
 import (
 	"context"
@@ -9,6 +7,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/pprof"
 	"strings"
@@ -35,9 +34,9 @@ var exported = []error{
 	fs.ErrNotExist, // the file that an entry names
 }
 
-// typed reports whether an error is none or one of those. A fault is not: no file is
+// Typed reports whether an error is none or one of those. A fault is not: no file is
 // truncated here.
-func typed(err error) bool {
+func Typed(err error) bool {
 	return err == nil || !errors.Is(err, shm.ErrBounds) && !errors.Is(err, flagstone.ErrFault) && kind(err) != nil
 }
 
@@ -51,9 +50,29 @@ func kind(err error) error {
 	return nil
 }
 
+const (
+	// An operation ends this long after its deadline at most, on a machine as busy as
+	// tests are run on.
+	bound    = 20 * time.Second
+	deadline = 500 * time.Millisecond
+	// What a worker may have on its heap.
+	mostHeap = 1 << 30
+)
+
+// Shards is how many the cache has that Cache asks for.
+const Shards = 4
+
+// Cache is what workers open. It grows and shrinks.
+func Cache(dir string) flagstone.Options {
+	o := flagstone.Options{Dir: dir, Entries: 800, Shards: Shards, MaxKey: 64, MaxValue: 4000, Regions: 64}
+	o.Steward.KeepFor, o.Steward.Budget = time.Second, 4<<20
+	return o
+}
+
 // worker is one process's use of the cache.
 type worker struct {
 	dir    string
+	name   string
 	cache  atomic.Pointer[flagstone.Cache]
 	opened sync.Mutex // guards reopening
 	ops    atomic.Int64
@@ -63,11 +82,13 @@ type worker struct {
 	failed chan error
 }
 
-// work is a worker's life: goroutines that do everything, each with a deadline.
-func work(ctx context.Context, dir string, seed uint64) (string, error) {
-	w := &worker{dir: dir, stop: ctx, failed: make(chan error, 100)}
+// Work is a worker's life until ctx ends: goroutines that do everything, each with a
+// deadline. An error is a violation; a hang ends the process, and says so. It returns
+// the number of operations, and in words what errors they came to.
+func Work(ctx context.Context, dir, name string, seed uint64) (operations int64, said string, err error) {
+	w := &worker{dir: dir, name: name, stop: ctx, failed: make(chan error, 100)}
 	if err := w.reopen(nil); err != nil {
-		return "", err
+		return 0, "", err
 	}
 	var all sync.WaitGroup
 	for g := range 3 {
@@ -87,27 +108,26 @@ func work(ctx context.Context, dir string, seed uint64) (string, error) {
 		case <-tick.C:
 			var m runtime.MemStats
 			if runtime.ReadMemStats(&m); m.HeapInuse > mostHeap {
-				return "", fmt.Errorf("%d bytes on the heap", m.HeapInuse)
+				return 0, "", fmt.Errorf("%d bytes on the heap", m.HeapInuse)
 			}
 		case err := <-w.failed:
-			return "", err
+			return 0, "", err
 		case <-done:
 			ended = true
 		}
 	}
 	c := w.cache.Load()
-	if err := w.bounded("close", c.Close); !typed(err) {
-		return "", fmt.Errorf("close: %w", err)
+	if err := w.bounded("close", c.Close); !Typed(err) {
+		return 0, "", fmt.Errorf("close: %w", err)
 	}
-	said := fmt.Sprint(w.ops.Load(), " operations")
 	if err := w.last.Load(); err != nil {
-		said += fmt.Sprintf(" (in the end: %v)", strings.ReplaceAll((*err).Error(), "\n", "; "))
+		said = fmt.Sprintf("in the end: %v", strings.ReplaceAll((*err).Error(), "\n", "; "))
 	}
 	w.kinds.Range(func(kind, n any) bool {
-		said += fmt.Sprintf(", %d %v", n.(*atomic.Int64).Load(), kind)
+		said += fmt.Sprintf("; %d %v", n.(*atomic.Int64).Load(), kind)
 		return true
 	})
-	return said, nil
+	return w.ops.Load(), said, nil
 }
 
 // bounded runs an operation and ends the process with all stacks if it does not end.
@@ -122,8 +142,6 @@ func (w *worker) bounded(what string, op func() error) error {
 	return op()
 }
 
-const deadline = 500 * time.Millisecond
-
 // reopen replaces a handle that is of no use any more.
 func (w *worker) reopen(old *flagstone.Cache) error {
 	w.opened.Lock()
@@ -132,7 +150,7 @@ func (w *worker) reopen(old *flagstone.Cache) error {
 		return nil
 	}
 	if old != nil {
-		if err := w.bounded("close", old.Close); !typed(err) {
+		if err := w.bounded("close", old.Close); !Typed(err) {
 			return fmt.Errorf("close: %w", err)
 		}
 	}
@@ -141,7 +159,7 @@ func (w *worker) reopen(old *flagstone.Cache) error {
 		err := w.bounded("open", func() (err error) {
 			ctx, cancel := context.WithTimeout(context.Background(), deadline)
 			defer cancel()
-			c, err = flagstone.Open(ctx, name, options(w.dir))
+			c, err = flagstone.Open(ctx, w.name, Cache(w.dir))
 			return err
 		})
 		if err == nil {
@@ -149,7 +167,7 @@ func (w *worker) reopen(old *flagstone.Cache) error {
 			w.last.Store(nil)
 			return nil
 		}
-		if !typed(err) {
+		if !Typed(err) {
 			return fmt.Errorf("open: %w", err)
 		}
 		w.last.Store(&err)
@@ -175,7 +193,7 @@ func (w *worker) do(random *rand.Rand) {
 		n.(*atomic.Int64).Add(1)
 	}
 	switch {
-	case !typed(err):
+	case !Typed(err):
 		w.failed <- fmt.Errorf("%s: %w", op.name, err)
 	case errors.Is(err, flagstone.ErrLost), errors.Is(err, flagstone.ErrDestroyed), errors.Is(err, flagstone.ErrClosed):
 		if err := w.reopen(c); err != nil {
@@ -351,10 +369,10 @@ var everything = []struct {
 	{"look", func(_ context.Context, c *flagstone.Cache, r *rand.Rand) error {
 		ctx, cancel := context.WithTimeout(context.Background(), deadline)
 		defer cancel()
-		path := c.Table().Dir() // DIR/NAME.flagstone/vN
-		o := options(path[:len(path)-len("/"+name+".flagstone/v0")])
+		home := filepath.Dir(c.Table().Dir()) // DIR/NAME.flagstone
+		o := Cache(filepath.Dir(home))
 		o.ReadOnly = true
-		seen, err := flagstone.Open(ctx, name, o)
+		seen, err := flagstone.Open(ctx, c.Table().Name(), o)
 		if err != nil {
 			return err
 		}
