@@ -58,7 +58,7 @@ func (t *Table) survey() (flaws []flaw, err error) {
 			s.files[name] = true
 		}
 	}
-	s.header()
+	s.page()
 	s.gather()
 	for i := range int(t.header.Entries) {
 		s.entry(i)
@@ -96,19 +96,17 @@ func (s *surveyor) last(mend func() error, format string, args ...any) {
 	s.flaws[len(s.flaws)-1].last = true
 }
 
-// header compares the page that openers check with what this handle read of it.
-func (s *surveyor) header() {
-	_, err := readHeader(s.win, s.header0().FileSize)
+// page compares the page that openers check with what this handle read of it.
+func (s *surveyor) page() {
+	_, err := readHeader(s.win, s.header.FileSize)
 	if err != nil {
-		s.report(func() error { s.header0().write(s.win); return nil }, "control: %v", err)
+		s.report(func() error { s.header.write(s.win); return nil }, "control: %v", err)
 	}
 }
 
-func (s *surveyor) header0() *header { return &s.Table.reading.header }
-
 // gather notes which files the directory names, and the stacks.
 func (s *surveyor) gather() {
-	for i := range int(s.header0().Entries) {
+	for i := range int(s.header.Entries) {
 		e := s.entryAt(i)
 		state := stateOf(e.State.Load())
 		if state == StateFree || state > StateRetired {
@@ -147,8 +145,8 @@ func (s *surveyor) entry(i int) {
 	case !ok || e.State == StateRetired:
 		return // changing, or going
 	case e.State == StateCreating:
-		if owner := e.Creator.Region; owner < 0 || owner >= int(s.header0().Regions) {
-			s.last(s.giveUp(i, word, ""), "%s: made by region %d of %d", where, owner, s.header0().Regions)
+		if owner := e.Creator.Region; owner < 0 || owner >= int(s.header.Regions) {
+			s.last(s.giveUp(i, word, ""), "%s: made by region %d of %d", where, owner, s.header.Regions)
 		}
 		return
 	}
@@ -298,7 +296,7 @@ func (s *surveyor) inspect(kind uint32, id uint64) (size uint64, err error) {
 	h := shm.At[layout.SlabHeader](page, 0)
 	return size, format.Check(name,
 		format.Equal("SegmentID", h.SegmentID.Load(), id, format.ErrForeign),
-		format.Equal("DomainUUID[0]", h.DomainUUID[0].Load(), s.header0().uuid[0], format.ErrForeign),
+		format.Equal("DomainUUID[0]", h.DomainUUID[0].Load(), s.header.uuid[0], format.ErrForeign),
 		format.Size(size, h.FileSize.Load()),
 		format.Equal("Ready", h.Ready.Load(), 1, format.ErrNotReady),
 		format.Within("FileSize", size, layout.PageSize, math.MaxInt64, format.ErrGeometry),
