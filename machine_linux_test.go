@@ -298,10 +298,31 @@ func (c *child) tolls(word string) bool {
 	return found
 }
 
+// raceDetector says that tests run under it. Its own code does the atomic accesses, and
+// dies of a fault, which nothing can recover there.
+var raceDetector bool
+
+// recovers reports whether a child comes to nothing but good. Who held a lock when its
+// word went finds it lost, and has to open the cache anew.
+func (c *child) recovers() bool {
+	c.t.Helper()
+	answer := ""
+	eventually(c.t, "nothing but good, or a lock lost", func() bool {
+		c.tolls("good")
+		time.Sleep(5 * time.Millisecond)
+		answer = c.ask("toll")
+		return answer == "good" || slices.Contains(strings.Fields(answer), "lost")
+	})
+	return answer == "good"
+}
+
 // A slab is cut at several lengths under processes that read, write, watch and are
 // stewards: they get ErrFault where there is nothing any more, and nobody dies. It grows
 // back, empty: they go on.
 func TestMachine_SlabTruncatedInUse_ErrFaultThenUsableAgain(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector dies of faults")
+	}
 	dir := t.TempDir()
 	cache := open(t, options(dir))
 	file := slabFile(t, dir)
@@ -325,9 +346,13 @@ func TestMachine_SlabTruncatedInUse_ErrFaultThenUsableAgain(t *testing.T) {
 		must(t, other.Close())
 		must(t, os.Truncate(file, info.Size()))
 		must(t, cache.Rebuild(limited(t)))
-		for _, c := range all {
-			c.only("good")
-		}
+		all = slices.DeleteFunc(all, func(c *child) bool { // who cannot go on with this handle
+			lost := !c.recovers()
+			if lost {
+				c.kill()
+			}
+			return lost
+		})
 		if length >= 4096 {
 			sound(t, cache)
 		} else if problems, err := cache.Check(limited(t)); err != nil || len(problems) != 1 || !strings.Contains(problems[0], "nothing but `destroy` helps") {
@@ -347,6 +372,9 @@ func optionsNamed(dir string) flagstone.Options {
 // The control segment is cut: nothing works for lack of clocks and directory, and
 // nobody dies. What grows back is empty, which is no domain any more.
 func TestMachine_ControlTruncatedInUse_TypedErrorsAndNobodyDies(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector dies of faults")
+	}
 	for _, length := range []int64{20480, 8192, 4096, 100, 0} {
 		t.Run(fmt.Sprint(length), func(t *testing.T) {
 			dir := t.TempDir()

@@ -1,0 +1,5 @@
+//go:build race
+
+package flagstone_test
+
+func init() { raceDetector = true }
