@@ -30,7 +30,9 @@ const (
 	mostBlocks   = 4096
 	growthShards = 4
 	blockCell    = 4416
-	primaryShare = 0.55 // of the blocks fit the first slab
+	// Of the blocks the first slab is for so many: a small one has twice the room, so that
+	// no shard evicts too early, and yet some must go below.
+	primaryShare = 0.4
 	keptShare    = 0.30 // of them stay when the load drops
 	pauseAt      = 0.93 // of a shard of the first slab: no more is stored until there is a second
 	candidates   = 2    // processes that offer to be steward
