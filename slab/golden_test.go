@@ -20,8 +20,8 @@ var golden = []struct {
 	what  string
 }{
 	{0, []byte{0x46, 0x4c, 0x41, 0x47, 0x53, 0x4c, 0x42, 0}, "Magic, FLAGSLB"},
-	{8, []byte{0, 0, 0, 0}, "ReadVersion"},
-	{12, []byte{0, 0, 0, 0}, "WriteVersion"},
+	{8, []byte{1, 0, 0, 0}, "ReadVersion"},
+	{12, []byte{1, 0, 0, 0}, "WriteVersion"},
 	{16, []byte{1, 2, 3, 4, 5, 6, 7, 8}, "Endian"},
 	{48, []byte{0, 0x30}, "FileSize 12288: header, shard's head and index, cells"},
 	{56, []byte{7}, "SegmentID"},

@@ -2,7 +2,7 @@
 // memory through which the processes of one host find one another and their
 // shared segments. It is useful without a cache.
 //
-// A domain is the directory DIR/NAME.flagstone/v0 with one file "control" and
+// A domain is the directory DIR/NAME.flagstone/v1 with one file "control" and
 // one file per segment. The control segment has
 //
 //   - regions, one per open handle: who it is, how to wake it, 32 state flags,

@@ -213,7 +213,7 @@ func TestOpen_NotSafe_Refused(t *testing.T) {
 			func(t *testing.T, dir string) { must(t, os.Chmod(dir+"/d.flagstone", 0o755)) }, "mode", ErrUnsafeDir,
 		},
 		"DomainGroupReadable": {
-			func(t *testing.T, dir string) { must(t, os.Chmod(dir+"/d.flagstone/v0", 0o750)) }, "mode", ErrUnsafeDir,
+			func(t *testing.T, dir string) { must(t, os.Chmod(dir+"/d.flagstone/v1", 0o750)) }, "mode", ErrUnsafeDir,
 		},
 		"DomainIsLink": {func(t *testing.T, dir string) {
 			must(t, os.Rename(dir+"/d.flagstone", dir+"/x"))
@@ -224,15 +224,15 @@ func TestOpen_NotSafe_Refused(t *testing.T) {
 			must(t, os.WriteFile(dir+"/d.flagstone", nil, 0o600))
 		}, "type", ErrUnsafeDir},
 		"ControlIsLink": {func(t *testing.T, dir string) {
-			must(t, os.Rename(dir+"/d.flagstone/v0/control", dir+"/x"))
-			must(t, os.Symlink(dir+"/x", dir+"/d.flagstone/v0/control"))
+			must(t, os.Rename(dir+"/d.flagstone/v1/control", dir+"/x"))
+			must(t, os.Symlink(dir+"/x", dir+"/d.flagstone/v1/control"))
 		}, "", ErrUnsafeFile},
 		"ControlIsPipe": {func(t *testing.T, dir string) {
-			must(t, os.Remove(dir+"/d.flagstone/v0/control"))
-			must(t, unix.Mkfifo(dir+"/d.flagstone/v0/control", 0o600))
+			must(t, os.Remove(dir+"/d.flagstone/v1/control"))
+			must(t, unix.Mkfifo(dir+"/d.flagstone/v1/control", 0o600))
 		}, "", ErrUnsafeFile},
 		"ControlWorldWritable": {
-			func(t *testing.T, dir string) { must(t, os.Chmod(dir+"/d.flagstone/v0/control", 0o602)) }, "mode", ErrUnsafeFile,
+			func(t *testing.T, dir string) { must(t, os.Chmod(dir+"/d.flagstone/v1/control", 0o602)) }, "mode", ErrUnsafeFile,
 		},
 		"DomainOfAnother": {func(t *testing.T, dir string) {
 			if os.Geteuid() != 0 {
@@ -244,7 +244,7 @@ func TestOpen_NotSafe_Refused(t *testing.T) {
 			if os.Geteuid() != 0 {
 				t.Skip("needs root to give a file away")
 			}
-			must(t, os.Chown(dir+"/d.flagstone/v0/control", 12345, -1))
+			must(t, os.Chown(dir+"/d.flagstone/v1/control", 12345, -1))
 		}, "owner", ErrUnsafeFile},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -270,9 +270,9 @@ func TestOpen_Group_ModesWhateverTheUmask(t *testing.T) {
 	e := publish(t, table, spec("x")).Entry()
 	for path, want := range map[string]os.FileMode{
 		"d.flagstone":            0o770,
-		"d.flagstone/v0":         0o770,
-		"d.flagstone/v0/control": 0o660,
-		"d.flagstone/v0/" + segmentFile(e.Kind, e.SegmentID): 0o660,
+		"d.flagstone/v1":         0o770,
+		"d.flagstone/v1/control": 0o660,
+		"d.flagstone/v1/" + segmentFile(e.Kind, e.SegmentID): 0o660,
 	} {
 		st, err := os.Stat(filepath.Join(o.Dir, path))
 		if err != nil || st.Mode().Perm() != want {

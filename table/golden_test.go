@@ -14,12 +14,12 @@ import (
 // by field, as any implementation has to write it. The rest of the page is zero.
 var goldenHeader = [][]byte{
 	{0x46, 0x4c, 0x41, 0x47, 0x43, 0x54, 0x4c, 0}, // 0: Magic, "FLAGCTL"
-	{0, 0, 0, 0},             // 8: ReadVersion 0
-	{0, 0, 0, 0},             // 12: WriteVersion 0
+	{1, 0, 0, 0},             // 8: ReadVersion 1
+	{1, 0, 0, 0},             // 12: WriteVersion 1
 	{1, 2, 3, 4, 5, 6, 7, 8}, // 16: Endian
 	{0, 0, 0, 0, 0, 0, 0, 0}, // 24: Compatible, no feature
 	{0, 0, 0, 0, 0, 0, 0, 0}, // 32: Incompatible, no feature
-	{0x15, 0x6a, 0x88, 0xfa, 0x60, 0x6a, 0xd8, 0x0e}, // 40: Fingerprint of layout 0.0
+	{0x5f, 0x3f, 0x13, 0x75, 0xc9, 0x7e, 0x26, 0xef}, // 40: Fingerprint of layout 1.0
 	{0, 0x20, 0, 0, 0, 0, 0, 0},                      // 48: FileSize 8192
 	{4, 0, 0, 0},                                     // 56: Mutexes
 	{2, 0, 0, 0},                                     // 60: Entries
@@ -36,7 +36,7 @@ var goldenHeader = [][]byte{
 	{0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11}, // 128: BootID, first word
 	{0x20, 0x1f, 0x1e, 0x1d, 0x1c, 0x1b, 0x1a, 0x19}, // 136: BootID, second word
 	{0x12, 0xf0, 0xde, 0xbc, 0x9a, 1, 0, 0},          // 144: Created
-	{0x31, 0x02, 0xe7, 0x81, 0xa1, 0x3d, 0xc8, 0xef}, // 152: Checksum, XXH3-64 of all above
+	{0x79, 0x0d, 0x57, 0xb8, 0x0c, 0x65, 0xa6, 0x2c}, // 152: Checksum, XXH3-64 of all above
 	make([]byte, 32),         // 160: unused, to the line's end
 	{1, 0, 0, 0, 0, 0, 0, 0}, // 192: Ready
 }

@@ -181,7 +181,7 @@ func TestOpen_Refused_SaysValuesAndRemedy(t *testing.T) {
 		},
 		"newer version": {
 			header(func(h *layout.ControlHeader) { h.WriteVersion.Store(layout.Major + 1) }), ErrVersion,
-			[]string{"WriteVersion is 0x1, want 0x0", "newer version of this program"},
+			[]string{"WriteVersion is 0x2, want 0x1", "newer version of this program"},
 		},
 		"other layout": {
 			header(func(h *layout.ControlHeader) { h.Fingerprint.Add(1) }), ErrFingerprint,

@@ -17,7 +17,7 @@ func TestGC_UsedUnusedAndDebris_SaysAndRemoves(t *testing.T) {
 		b.run("create", name, "--entries", "100").exits(0)
 		b.run("set", name, "key", "value").exits(0)
 	}
-	left := filepath.Join(b.dir, "used.flagstone", ".v0.0123456789abcdef")
+	left := filepath.Join(b.dir, "used.flagstone", ".v1.0123456789abcdef")
 	if err := os.Mkdir(left, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -37,17 +37,17 @@ func TestGC_UsedUnusedAndDebris_SaysAndRemoves(t *testing.T) {
 
 	b.run("gc", "--dry-run").exits(0).says("would remove", "left by a destroyer that died", "in use by", "nobody has it open, last used", "would free 64 KiB")
 	out, by := found("--dry-run")
-	if f := by["used.flagstone/.v0.0123456789abcdef"]; !out.DryRun || out.Bytes != 1<<16 || len(by) != 3 || !f.Garbage || f.Removed || f.Bytes != 1<<16 {
+	if f := by["used.flagstone/.v1.0123456789abcdef"]; !out.DryRun || out.Bytes != 1<<16 || len(by) != 3 || !f.Garbage || f.Removed || f.Bytes != 1<<16 {
 		t.Errorf("%+v", out)
 	}
-	if f := by["used.flagstone/v0"]; f.Why != "in use" || f.Garbage || f.Used == nil || !slices.Contains(f.Pids, holder.cmd.Process.Pid) {
+	if f := by["used.flagstone/v1"]; f.Why != "in use" || f.Garbage || f.Used == nil || !slices.Contains(f.Pids, holder.cmd.Process.Pid) {
 		t.Errorf("%+v", f)
 	}
 	b.run("gc", "used").exits(0).says("removed", "kept", "freed 64 KiB")
 	if out, by := found("--unused", "--idle", "1h"); out.Bytes != 0 || len(by) != 2 {
 		t.Errorf("%+v", out)
 	}
-	if out, by := found("--unused"); out.Bytes == 0 || !by["unused.flagstone/v0"].Removed || by["used.flagstone/v0"].Removed {
+	if out, by := found("--unused"); out.Bytes == 0 || !by["unused.flagstone/v1"].Removed || by["used.flagstone/v1"].Removed {
 		t.Errorf("%+v", out)
 	}
 	b.run("get", "used", "key").exits(0).says("value")

@@ -79,9 +79,10 @@ func TestVersions_SideBySide_MinorShareMajorDoNot(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("no go command: ", err)
 	}
-	numbers := fmt.Sprintf("\"major\": %d,\n  \"minor\": %d,", layout.Major, layout.Minor)
+	const published = "\"major\": %d,\n  \"minor\": %d,\n  \"fingerprint\": \"%#016x\",\n"
+	numbers := fmt.Sprintf(published, layout.Major, layout.Minor, uint64(layout.Fingerprint))
 	newChanges := edits{
-		"spec/layout.json": {numbers + "\n", fmt.Sprintf("\"major\": %d,\n  \"minor\": %d,\n  \"fingerprint\": \"%#016x\",\n", layout.Major, layout.Minor+1, uint64(layout.Fingerprint))},
+		"spec/layout.json": {numbers, fmt.Sprintf(published, layout.Major, layout.Minor+1, uint64(layout.Fingerprint))},
 		// A field more, which the one that knows it writes, and a death before a record is live.
 		"internal/layout/gen/main.go": {"	if err := check(s); err != nil {", `	for i := range s.Structs {
 			if s.Structs[i].Name == "Region" {
@@ -97,7 +98,7 @@ func TestVersions_SideBySide_MinorShareMajorDoNot(t *testing.T) {
 		"slab/../slab/set.go":                {"	\"math\"\n", "	\"math\"\n	\"os\"\n	\"syscall\"\n"},
 	}
 	nextChanges := edits{
-		"spec/layout.json": {numbers, fmt.Sprintf("\"major\": %d,\n  \"minor\": 0,", layout.Major+1)},
+		"spec/layout.json": {numbers, fmt.Sprintf("\"major\": %d,\n  \"minor\": 0,\n", layout.Major+1)},
 	}
 	var builds sync.WaitGroup
 	var newer, next string
@@ -180,15 +181,15 @@ func TestVersions_SideBySide_MinorShareMajorDoNot(t *testing.T) {
 	})
 
 	t.Run("Major", func(t *testing.T) {
-		major.run("get", "c", "a").exits(exitError).warns("no such domain", "another one in layout v0")
+		major.run("get", "c", "a").exits(exitError).warns("no such domain", "another one in layout v1")
 		major.run("create", "c", "--entries", "50").exits(0)
 		major.run("set", "c", "a", "of the next").exits(0)
 		this.run("get", "c", "a").exits(0).says("changed")
 		major.run("get", "c", "a").exits(0).says("of the next")
-		this.run("ls").exits(0).says("another one in layout v1, this is v0")
-		major.run("ls").exits(0).says("another one in layout v0, this is v1")
-		this.run("stat", "c").exits(0).says("4 in 4", "another one in layout v1")
-		major.run("stat", "c").exits(0).says("1 in 1", "another one in layout v0")
+		this.run("ls").exits(0).says("another one in layout v2, this is v1")
+		major.run("ls").exits(0).says("another one in layout v1, this is v2")
+		this.run("stat", "c").exits(0).says("4 in 4", "another one in layout v2")
+		major.run("stat", "c").exits(0).says("1 in 1", "another one in layout v1")
 
 		holder := major.hold("c")
 		var kept, gone gcJSON
@@ -202,9 +203,9 @@ func TestVersions_SideBySide_MinorShareMajorDoNot(t *testing.T) {
 		major.run("get", "c", "a").exits(0)
 		this.run("destroy", "c").exits(0)
 		major.run("get", "c", "a").exits(0).says("of the next")
-		this.run("ls").exits(0).says("another one in layout v1")
+		this.run("ls").exits(0).says("another one in layout v2")
 		this.run("gc", "--json").exits(0).decode(&gone)
-		if len(gone.Found) != 1 || !gone.Found[0].Removed || gone.Bytes == 0 || !strings.HasSuffix(gone.Found[0].Path, "v1") {
+		if len(gone.Found) != 1 || !gone.Found[0].Removed || gone.Bytes == 0 || !strings.HasSuffix(gone.Found[0].Path, "v2") {
 			t.Errorf("%+v", gone)
 		}
 		major.run("get", "c", "a").exits(exitError).warns("no such domain")

@@ -35,7 +35,7 @@ type kept struct {
 }
 
 func (e *env) control() shm.Window {
-	return e.words(filepath.Join(e.home(), "v0", "control"))
+	return e.words(filepath.Join(e.home(), "v1", "control"))
 }
 
 func (e *env) header() *layout.ControlHeader {

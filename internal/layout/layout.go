@@ -4,9 +4,9 @@ package layout
 
 // Version of the layout.
 const (
-	Major       = 0
+	Major       = 1
 	Minor       = 0
-	Fingerprint = 0x0ed86a60fa886a15
+	Fingerprint = 0xef267ec975133f5f
 )
 
 // File identification.
