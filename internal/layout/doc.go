@@ -12,4 +12,4 @@
 //	cell      | head 48 or tail 24 | key and value bytes |
 package layout
 
-//go:generate go run ./gen -spec ../../spec/layout.json -protocol ../../spec/PROTOCOL.md -out .
+//go:generate go run ./gen -spec ../../spec/layout.json -protocol ../../spec/PROTOCOL.md -out . -c ../../clients/c/src/layout.h

@@ -68,14 +68,15 @@ func main() {
 	specPath := flag.String("spec", "spec/layout.json", "the layout")
 	protocol := flag.String("protocol", "spec/PROTOCOL.md", "the document whose tables are replaced")
 	out := flag.String("out", ".", "folder of the Go package")
+	header := flag.String("c", "clients/c/src/layout.h", "the header for C")
 	flag.Parse()
-	if err := run(*specPath, *protocol, *out); err != nil {
+	if err := run(*specPath, *protocol, *out, *header); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(specPath, protocol, out string) error {
+func run(specPath, protocol, out, header string) error {
 	raw, err := os.ReadFile(specPath)
 	if err != nil {
 		return err
@@ -95,6 +96,9 @@ func run(specPath, protocol, out string) error {
 		if err := os.WriteFile(filepath.Join(out, name), src, 0o644); err != nil {
 			return err
 		}
+	}
+	if err := os.WriteFile(header, []byte(cSource(s)), 0o644); err != nil {
+		return err
 	}
 	document, err := os.ReadFile(protocol)
 	if err != nil {

@@ -20,11 +20,11 @@ func TestGenerate_CommittedFiles_UpToDate(t *testing.T) {
 	if err := os.WriteFile(protocol, committed, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := run(root+"spec/layout.json", protocol, dir); err != nil {
+	if err := run(root+"spec/layout.json", protocol, dir, filepath.Join(dir, "layout.h")); err != nil {
 		t.Fatal(err)
 	}
 	for made, want := range map[string]string{
-		"layout.go": "../layout.go", "layout_unsafe.go": "../layout_unsafe.go", "fields.go": "../fields.go", "PROTOCOL.md": root + "spec/PROTOCOL.md",
+		"layout.go": "../layout.go", "layout_unsafe.go": "../layout_unsafe.go", "fields.go": "../fields.go", "layout.h": root + "clients/c/src/layout.h", "PROTOCOL.md": root + "spec/PROTOCOL.md",
 	} {
 		a, err1 := os.ReadFile(filepath.Join(dir, made))
 		b, err2 := os.ReadFile(want)
