@@ -61,6 +61,7 @@ var full = []contest{
 	moving{},
 	takeover{},
 	searching{},
+	native{},
 	scaling{"2 processes, get uniform", "get", "uniform", atLeast(0.93)},
 	scaling{"2 processes, get zipf", "get", "zipf", atLeast(0.93)},
 	scaling{"2 processes, set uniform", "set", "records", nil},
