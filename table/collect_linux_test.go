@@ -420,3 +420,28 @@ func TestCollect_NothingPublished_Unfinished(t *testing.T) {
 		})
 	}
 }
+
+// A fault midway says nothing of the entries behind it.
+func TestBarren_TruncatedMeanwhile_ErrFaultNotBarren(t *testing.T) {
+	o := options(t.TempDir())
+	o.Entries = layout.MaxEntries
+	table := openTable(t, o)
+	d := table.files()
+	d.control = table.control
+	seg, h, err := d.attach()
+	must(t, err)
+	defer seg.Close()
+	r, err := table.Reserve(spec("x"))
+	must(t, err)
+	behind := h.entry(r.Entry().Index)/layout.PageSize*layout.PageSize + layout.PageSize
+	if h.entry(int(h.Entries)-1) < behind {
+		t.Fatal("all entries are in one page")
+	}
+	if begun, err := barren(seg, h); !begun || err != nil {
+		t.Fatal(begun, err)
+	}
+	must(t, os.Truncate(filepath.Join(table.Dir(), controlFile), int64(behind)))
+	if begun, err := barren(seg, h); begun || !errors.Is(err, ErrFault) {
+		t.Fatal(begun, err)
+	}
+}
