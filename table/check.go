@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"strconv"
-	"strings"
 
 	"github.com/flagstone-shm/flagstone/internal/format"
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -52,9 +50,7 @@ func (t *Table) survey() (flaws []flaw, err error) {
 		return nil, err
 	}
 	for _, name := range names {
-		_, digits, _ := strings.Cut(name, "-")
-		id, err := strconv.ParseUint(digits, 16, 64)
-		if err == nil && (name == segmentFile(KindSlab, id) || name == segmentFile(KindApplication, id)) {
+		if isSegmentFile(name) {
 			s.files[name] = true
 		}
 	}
@@ -65,7 +61,7 @@ func (t *Table) survey() (flaws []flaw, err error) {
 	}
 	s.primary()
 	for name := range s.files {
-		if _, ok := s.named[name]; !ok && exists(t.dir, name) {
+		if !s.taken(name) && exists(t.dir, name) {
 			s.last(func() error { return t.discard(name) }, "file %s: no entry names it", name)
 		}
 	}
@@ -113,7 +109,7 @@ func (s *surveyor) gather() {
 			continue
 		}
 		id := e.SegmentID.Load()
-		if name := segmentFile(e.Kind.Load(), id); s.has(name) {
+		if name := segmentFile(e.Kind.Load(), id); !s.taken(name) {
 			s.named[name] = i
 		}
 		if state.Published() && e.Kind.Load() == KindSlab && e.Tier.Load() == 0 && e.Stack.Load() == id {
@@ -122,8 +118,8 @@ func (s *surveyor) gather() {
 	}
 }
 
-// has notes whether nobody before names the file.
-func (s *surveyor) has(name string) bool { _, ok := s.named[name]; return !ok }
+// taken reports whether an entry that was looked at names the file.
+func (s *surveyor) taken(name string) bool { _, ok := s.named[name]; return ok }
 
 // entry looks at one entry. What no view can have left out is put right in place: a
 // stack without its tier 0 takes no writes. What some view may have left out, so that
@@ -212,7 +208,7 @@ func (s *surveyor) unnamed(i int, word uint64, where string) bool {
 	e := s.entryAt(i)
 	kind, id := e.Kind.Load(), e.SegmentID.Load()
 	name := segmentFile(kind, id)
-	if _, taken := s.named[name]; !s.files[name] || taken || !exists(s.dir, name) || e.State.Load() != word {
+	if !s.files[name] || s.taken(name) || !exists(s.dir, name) || e.State.Load() != word {
 		return false
 	}
 	s.named[name] = i
@@ -251,7 +247,7 @@ func (s *surveyor) lost(i int, e Entry, word uint64, where string) {
 	for _, kind := range []uint32{KindSlab, KindApplication} {
 		for _, id := range []uint64{e.SegmentID, e.Stack} {
 			name := segmentFile(kind, id)
-			if _, taken := s.named[name]; taken || !s.files[name] || id == e.Stack && e.Tier != 0 {
+			if s.taken(name) || !s.files[name] || id == e.Stack && e.Tier != 0 {
 				continue
 			}
 			if size, err := s.inspect(kind, id); err != nil || size != e.Size {

@@ -71,6 +71,9 @@ func TestCollect_Debris_RemovedAndNothingElse(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(o.Dir, ".other.0123456789abcdef"), 0o700))
 	must(t, os.Mkdir(filepath.Join(o.Dir, ".d.flagstone.short"), 0o700))
 	must(t, os.Mkdir(filepath.Join(o.Dir, "d.flagstone", "vx"), 0o700))
+	for _, name := range notSegments {
+		must(t, os.WriteFile(filepath.Join(table.Dir(), name), nil, 0o600))
+	}
 	want[filepath.Join(o.Dir, "d.flagstone", versionDir)] = VerdictInUse
 
 	for _, dry := range []bool{true, false} {

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -225,8 +224,7 @@ func (d *domain) strays() (strays []string) {
 		return strays
 	}
 	for _, file := range files {
-		isSegment := strings.HasPrefix(file, "slab-") || strings.HasPrefix(file, "app-")
-		if isSegment && !listed[file] && exists(d.dir, file) {
+		if isSegmentFile(file) && !listed[file] && exists(d.dir, file) {
 			strays = append(strays, file)
 		}
 	}
