@@ -31,7 +31,7 @@ test: go-version ## every test, the race run, 30 s of torture, 10 s of each fuzz
 	$(GO) vet $(PACKAGES)
 	$(GO) test $(PACKAGES)
 	$(GO) test -race -short $(PACKAGES)
-	$(GO) test -tags steps ./internal/crash
+	$(GO) test -tags steps -v ./internal/crash
 	$(GO) run ./cmd/flagstone torture --seconds 30
 	cd bench && $(GO) test ./...
 	$(MAKE) fuzz

@@ -86,13 +86,14 @@ func obey(c **flagstone.Cache, dir, order string, arg []string) (answer string, 
 	case "get":
 		v, ok, err := (*c).Get(nil, []byte(arg[0]))
 		return fmt.Sprint(ok, " ", string(v)), err
-	case "count": // sets keys round and round, answering each number once it is set
-		for i := 0; ; i++ {
+	case "count": // sets keys round and round, n or for ever, answering each number once it is set
+		for i := 0; n == 0 || i < n; i++ {
 			if err := (*c).Set(ctx, numbered(i), numberedValue(i), 0); err != nil {
 				return "", err
 			}
 			fmt.Println(i)
 		}
+		return "done", nil
 	case "increment": // the key, n times or for ever, answering each
 		times, _ := strconv.Atoi(arg[1])
 		for i := 1; times == 0 || i <= times; i++ {

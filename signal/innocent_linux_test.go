@@ -194,7 +194,7 @@ func unharmed(cmd *exec.Cmd) error {
 // recycled: the owner dies, and its pid comes again. Its region stands as it was, or
 // knows no inode, as on older kernels, or not even the right start.
 func (t *trial) recycled(attempts int) error {
-	for n := range attempts {
+	for n := 0; n < attempts; {
 		owner, err := innocent(nil)
 		if err != nil {
 			return err
@@ -208,20 +208,18 @@ func (t *trial) recycled(attempts int) error {
 		if err := unharmed(owner); err != nil {
 			return err
 		}
-		var heir *exec.Cmd
-		for heir == nil {
-			if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(owner.Process.Pid-1)), 0); err != nil {
-				return err
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(owner.Process.Pid-1)), 0); err != nil {
+			return err
+		}
+		heir, err := innocent(nil)
+		if err != nil {
+			return err
+		}
+		if heir.Process.Pid != owner.Process.Pid { // a thread of ours took the number, and keeps it: another one
+			if err := unharmed(heir); err != nil {
+				return fmt.Errorf("before anything was rung: %w", err)
 			}
-			cmd, err := innocent(nil)
-			if err != nil {
-				return err
-			}
-			if heir = cmd; cmd.Process.Pid != owner.Process.Pid { // a thread of ours took the number
-				if heir = nil; unharmed(cmd) != nil {
-					return errors.New("hit before anything was rung")
-				}
-			}
+			continue
 		}
 		if n%3 > 1 { // the tick is the same by chance, or forged
 			id, err := identityOf(heir.Process.Pid)
@@ -236,6 +234,7 @@ func (t *trial) recycled(attempts int) error {
 		if err := unharmed(heir); err != nil {
 			return err
 		}
+		n++
 	}
 	return nil
 }

@@ -30,18 +30,21 @@ var keep = sync.OnceValue(func() keeper {
 	return keeper{keepThread(unblock), unblock}
 })
 
-func keepThread(unblock chan unix.Signal) uint32 {
+// keepThread starts a keeper and returns its thread's number.
+func keepThread(unblock <-chan unix.Signal) uint32 {
 	number := make(chan uint32)
 	go func() {
 		runtime.LockOSThread()
-		if tid := unix.Gettid(); tid != os.Getpid() {
-			number <- uint32(tid)
-			for sig := range unblock {
-				admit(sig)
-			}
+		tid := unix.Gettid()
+		if tid == os.Getpid() { // held until another keeper has one, so that it cannot be this again
+			number <- keepThread(unblock)
+			runtime.UnlockOSThread()
+			return
 		}
-		number <- keepThread(unblock) // others' goroutines cannot have the first one meanwhile
-		runtime.UnlockOSThread()
+		number <- uint32(tid)
+		for sig := range unblock {
+			admit(sig)
+		}
 	}()
 	return <-number
 }

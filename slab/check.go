@@ -151,20 +151,28 @@ func (c *checker) checkIndex() (chained map[*layout.Bucket]bool) {
 	return chained
 }
 
-// checkOverflow sees that every overflow bucket is in a chain, free or fresh.
+// checkOverflow sees that every overflow bucket is in a chain, free or fresh, and that
+// what a chain would get is empty.
 func (c *checker) checkOverflow(used map[*layout.Bucket]bool) {
-	for n, steps := uint64(c.head.OverflowHead.Load()), uint32(0); n != 0; steps++ {
+	for n := uint64(c.head.OverflowHead.Load()); n != 0; {
 		b, ok := c.overflow(n)
-		if !ok || used[b] || steps > c.overflows {
+		if !ok || used[b] {
 			c.report("free overflow buckets: bucket %d is in a chain, no bucket, or comes twice", n)
 			return
+		}
+		if !isEmpty(b) {
+			c.report("free overflow buckets: bucket %d has slots that are not empty", n)
 		}
 		used[b] = true
 		n = b.Link.Load()
 	}
 	for n := uint64(1); n <= uint64(c.overflows); n++ {
-		if b, _ := c.overflow(n); used[b] == (n > uint64(c.head.OverflowBump.Load())) {
+		b, _ := c.overflow(n)
+		switch fresh := n > uint64(c.head.OverflowBump.Load()); {
+		case used[b] == fresh:
 			c.report("overflow bucket %d is neither in a chain nor free nor fresh, or two of them", n)
+		case fresh && !(isEmpty(b) && b.Link.Load() == 0):
+			c.report("overflow bucket %d was never used, and is not empty", n)
 		}
 	}
 }

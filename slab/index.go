@@ -190,11 +190,8 @@ func (sh *shard) trim(hash uint64) {
 			break
 		}
 		b = next
-		for i := range b.Slots {
-			if b.Slots[i].Load() != 0 {
-				last = b
-				break
-			}
+		if !isEmpty(b) {
+			last = b
 		}
 	}
 	n := last.Link.Load()
@@ -209,4 +206,14 @@ func (sh *shard) trim(hash uint64) {
 		sh.head.OverflowHead.Store(uint32(n))
 		n = following
 	}
+}
+
+// isEmpty reports whether no slot of a bucket names a record.
+func isEmpty(b *layout.Bucket) bool {
+	for i := range b.Slots {
+		if b.Slots[i].Load() != 0 {
+			return false
+		}
+	}
+	return true
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -390,6 +391,57 @@ func TestCheck_SaysWhatIsWrong(t *testing.T) {
 			damage(&s.shards[0])
 			problems, err := s.Check(bg)
 			if err != nil || len(problems) == 0 {
+				t.Fatal(problems, err)
+			}
+			if err := s.Rebuild(bg); err != nil {
+				t.Fatal(err)
+			}
+			sound(t, s)
+		})
+	}
+}
+
+// The same for overflow buckets: one chain has three of them, 1 to 3; 4 and 5 were
+// used and are free, in this order; the others are fresh.
+func TestCheck_OverflowBuckets_SaysWhatIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(sh *shard, bucket func(n uint64) *layout.Bucket)
+		says   string
+	}{
+		"free list in a circle":     {func(_ *shard, b func(uint64) *layout.Bucket) { b(5).Link.Store(4) }, "bucket 4 is in a chain, no bucket, or comes twice"},
+		"free list to itself":       {func(_ *shard, b func(uint64) *layout.Bucket) { b(5).Link.Store(5) }, "bucket 5 is in a chain, no bucket, or comes twice"},
+		"free and in a chain":       {func(sh *shard, _ func(uint64) *layout.Bucket) { sh.head.OverflowHead.Store(2) }, "bucket 2 is in a chain, no bucket, or comes twice"},
+		"free list leads to chain":  {func(_ *shard, b func(uint64) *layout.Bucket) { b(4).Link.Store(1) }, "bucket 1 is in a chain, no bucket, or comes twice"},
+		"free list leads to no one": {func(_ *shard, b func(uint64) *layout.Bucket) { b(4).Link.Store(1 << 40) }, "is in a chain, no bucket, or comes twice"},
+		"free bucket with a slot":   {func(_ *shard, b func(uint64) *layout.Bucket) { b(4).Slots[6].Store(3) }, "bucket 4 has slots that are not empty"},
+		"free bucket lost":          {func(sh *shard, _ func(uint64) *layout.Bucket) { sh.head.OverflowHead.Store(5) }, "overflow bucket 4 is neither in a chain nor free nor fresh"},
+		"chain cut":                 {func(_ *shard, b func(uint64) *layout.Bucket) { b(2).Link.Store(0) }, "overflow bucket 3 is neither in a chain nor free nor fresh"},
+		"free and fresh":            {func(sh *shard, _ func(uint64) *layout.Bucket) { sh.head.OverflowBump.Store(4) }, "overflow bucket 5 is neither in a chain nor free nor fresh, or two of them"},
+		"fresh with a slot":         {func(_ *shard, b func(uint64) *layout.Bucket) { b(6).Slots[0].Store(3) }, "overflow bucket 6 was never used, and is not empty"},
+		"fresh with a link":         {func(_ *shard, b func(uint64) *layout.Bucket) { b(6).Link.Store(1) }, "overflow bucket 6 was never used, and is not empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := newSlab(t, Options{Entries: 100, Shards: 1})
+			hash := func(i uint64) uint64 { return s.place(i << 40) } // all in bucket 0
+			for i := range uint64(6 * layout.SlotsPerBucket) {
+				if err := s.SetHash(bg, hash(i), nil, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := uint64(6*layout.SlotsPerBucket) - 1; i >= 4*layout.SlotsPerBucket; i-- {
+				if _, err := s.DeleteHash(bg, hash(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sound(t, s)
+			sh := &s.shards[0]
+			bucket := func(n uint64) *layout.Bucket { b, _ := sh.overflow(n); return b }
+			if sh.head.OverflowHead.Load() != 4 || bucket(4).Link.Load() != 5 || sh.head.OverflowBump.Load() != 5 || bucket(3).Link.Load() != 0 {
+				t.Fatalf("free from %d on, fresh behind %d", sh.head.OverflowHead.Load(), sh.head.OverflowBump.Load())
+			}
+			c.damage(sh, bucket)
+			problems, err := s.Check(bg)
+			if err != nil || !strings.Contains(strings.Join(problems, "\n"), c.says) {
 				t.Fatal(problems, err)
 			}
 			if err := s.Rebuild(bg); err != nil {

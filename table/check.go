@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"strconv"
-	"strings"
 
 	"github.com/flagstone-shm/flagstone/internal/format"
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -52,9 +50,7 @@ func (t *Table) survey() (flaws []flaw, err error) {
 		return nil, err
 	}
 	for _, name := range names {
-		_, digits, _ := strings.Cut(name, "-")
-		id, err := strconv.ParseUint(digits, 16, 64)
-		if err == nil && (name == segmentFile(KindSlab, id) || name == segmentFile(KindApplication, id)) {
+		if isSegmentFile(name) {
 			s.files[name] = true
 		}
 	}
@@ -65,7 +61,7 @@ func (t *Table) survey() (flaws []flaw, err error) {
 	}
 	s.primary()
 	for name := range s.files {
-		if _, ok := s.named[name]; !ok && exists(t.dir, name) {
+		if !s.taken(name) && exists(t.dir, name) {
 			s.last(func() error { return t.discard(name) }, "file %s: no entry names it", name)
 		}
 	}
@@ -104,7 +100,8 @@ func (s *surveyor) page() {
 	}
 }
 
-// gather notes which files the directory names, and the stacks.
+// gather notes which files the directory names, and the stacks. What is published while
+// others are looked at is noted by another call.
 func (s *surveyor) gather() {
 	for i := range int(s.header.Entries) {
 		e := s.entryAt(i)
@@ -113,7 +110,7 @@ func (s *surveyor) gather() {
 			continue
 		}
 		id := e.SegmentID.Load()
-		if name := segmentFile(e.Kind.Load(), id); s.has(name) {
+		if name := segmentFile(e.Kind.Load(), id); !s.taken(name) {
 			s.named[name] = i
 		}
 		if state.Published() && e.Kind.Load() == KindSlab && e.Tier.Load() == 0 && e.Stack.Load() == id {
@@ -122,8 +119,19 @@ func (s *surveyor) gather() {
 	}
 }
 
-// has notes whether nobody before names the file.
-func (s *surveyor) has(name string) bool { _, ok := s.named[name]; return !ok }
+// taken reports whether an entry that was looked at names the file.
+func (s *surveyor) taken(name string) bool { _, ok := s.named[name]; return ok }
+
+// rival returns another entry that names the file of entry i, the first there is, or -1.
+func (s *surveyor) rival(i int, name string) int {
+	if !s.taken(name) {
+		s.gather()
+	}
+	if first, ok := s.named[name]; ok && first != i {
+		return first
+	}
+	return -1
+}
 
 // entry looks at one entry. What no view can have left out is put right in place: a
 // stack without its tier 0 takes no writes. What some view may have left out, so that
@@ -163,8 +171,8 @@ func (s *surveyor) entry(i int) {
 		s.last(s.giveUp(i, word, name), "%s: %v", where, err)
 	case err != nil:
 		s.report(nil, "%s: %v: nothing but `destroy` helps", where, err)
-	case s.named[name] != i:
-		s.last(s.giveUp(i, word, ""), "%s: entry %d names the file too", where, s.named[name])
+	case s.rival(i, name) >= 0:
+		s.last(s.giveUp(i, word, ""), "%s: entry %d names the file too", where, s.rival(i, name))
 	case size != e.Size:
 		s.report(func() error { raw.Size.Store(size); return nil }, "%s: %d bytes, the file has %d", where, e.Size, size)
 	case e.Kind != KindSlab:
@@ -183,7 +191,13 @@ func (s *surveyor) entry(i int) {
 	}
 }
 
-func (s *surveyor) isTop(stack uint64) bool { _, ok := s.tops[stack]; return ok }
+func (s *surveyor) isTop(stack uint64) bool {
+	if _, ok := s.tops[stack]; !ok {
+		s.gather()
+	}
+	_, ok := s.tops[stack]
+	return ok
+}
 
 // primary reports that the primary slab has lost its name: the only tier 0 there is has
 // another, and nothing else is wrong.
@@ -212,7 +226,7 @@ func (s *surveyor) unnamed(i int, word uint64, where string) bool {
 	e := s.entryAt(i)
 	kind, id := e.Kind.Load(), e.SegmentID.Load()
 	name := segmentFile(kind, id)
-	if _, taken := s.named[name]; !s.files[name] || taken || !exists(s.dir, name) || e.State.Load() != word {
+	if !s.files[name] || s.taken(name) || !exists(s.dir, name) || e.State.Load() != word {
 		return false
 	}
 	s.named[name] = i
@@ -251,7 +265,7 @@ func (s *surveyor) lost(i int, e Entry, word uint64, where string) {
 	for _, kind := range []uint32{KindSlab, KindApplication} {
 		for _, id := range []uint64{e.SegmentID, e.Stack} {
 			name := segmentFile(kind, id)
-			if _, taken := s.named[name]; taken || !s.files[name] || id == e.Stack && e.Tier != 0 {
+			if s.taken(name) || !s.files[name] || id == e.Stack && e.Tier != 0 {
 				continue
 			}
 			if size, err := s.inspect(kind, id); err != nil || size != e.Size {

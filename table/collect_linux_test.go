@@ -71,6 +71,9 @@ func TestCollect_Debris_RemovedAndNothingElse(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(o.Dir, ".other.0123456789abcdef"), 0o700))
 	must(t, os.Mkdir(filepath.Join(o.Dir, ".d.flagstone.short"), 0o700))
 	must(t, os.Mkdir(filepath.Join(o.Dir, "d.flagstone", "vx"), 0o700))
+	for _, name := range notSegments {
+		must(t, os.WriteFile(filepath.Join(table.Dir(), name), nil, 0o600))
+	}
 	want[filepath.Join(o.Dir, "d.flagstone", versionDir)] = VerdictInUse
 
 	for _, dry := range []bool{true, false} {
@@ -418,5 +421,30 @@ func TestCollect_NothingPublished_Unfinished(t *testing.T) {
 				t.Fatalf("%+v", found)
 			}
 		})
+	}
+}
+
+// A fault midway says nothing of the entries behind it.
+func TestBarren_TruncatedMeanwhile_ErrFaultNotBarren(t *testing.T) {
+	o := options(t.TempDir())
+	o.Entries = layout.MaxEntries
+	table := openTable(t, o)
+	d := table.files()
+	d.control = table.control
+	seg, h, err := d.attach()
+	must(t, err)
+	defer seg.Close()
+	r, err := table.Reserve(spec("x"))
+	must(t, err)
+	behind := h.entry(r.Entry().Index)/layout.PageSize*layout.PageSize + layout.PageSize
+	if h.entry(int(h.Entries)-1) < behind {
+		t.Fatal("all entries are in one page")
+	}
+	if begun, err := barren(seg, h); !begun || err != nil {
+		t.Fatal(begun, err)
+	}
+	must(t, os.Truncate(filepath.Join(table.Dir(), controlFile), int64(behind)))
+	if begun, err := barren(seg, h); begun || !errors.Is(err, ErrFault) {
+		t.Fatal(begun, err)
 	}
 }

@@ -200,6 +200,11 @@ func place(parent *os.File, name string, make func(parent *os.File, name string)
 // hidden returns a new name for something that is on its way to or from a name.
 func hidden(name string) string { return fmt.Sprintf(".%s.%016x", name, random()) }
 
+// isNumber reports whether digits are what %016x makes of a number.
+func isNumber(digits string) bool {
+	return len(digits) == 16 && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
 // unhide removes what lies under hidden names for name in dir, where it can: whoever
 // died between making and renaming it has left it. One who lives finds his gone, and
 // begins anew (errMoved).
@@ -227,9 +232,8 @@ func random() (n uint64) {
 
 // hiddenOf returns the name that a hidden one was made from.
 func hiddenOf(entry string) (name string, ok bool) {
-	const digits = 16
-	dot := len(entry) - digits - 1
-	if dot < 2 || entry[0] != '.' || entry[dot] != '.' || strings.Trim(entry[dot+1:], "0123456789abcdef") != "" {
+	dot := strings.LastIndexByte(entry, '.')
+	if dot < 2 || entry[0] != '.' || !isNumber(entry[dot+1:]) {
 		return "", false
 	}
 	return entry[1:dot], true
@@ -297,7 +301,7 @@ func (d *domain) removeSegments() error {
 		return err
 	}
 	for _, name := range names {
-		if kind, _, _ := strings.Cut(name, "-"); kind != slabPrefix && kind != appPrefix {
+		if !isSegmentFile(name) {
 			continue
 		}
 		if err := removeEntry(d.dir, name); err != nil {

@@ -420,6 +420,27 @@ func TestOpen_HalfMade_MadeAnew(t *testing.T) {
 			openTable(t, o)
 		})
 	}
+	t.Run("SegmentsOfTheOneBefore_GoAndNothingElse", func(t *testing.T) {
+		o := options(t.TempDir())
+		must(t, openTable(t, o).Close())
+		home := filepath.Join(o.Dir, "d.flagstone", versionDir)
+		must(t, os.Truncate(filepath.Join(home, controlFile), 0))
+		for _, name := range append([]string{"slab-0123456789abcdef", "app-fedcba9876543210"}, notSegments...) {
+			must(t, os.WriteFile(filepath.Join(home, name), nil, 0o600))
+		}
+		openTable(t, o)
+		left, err := os.ReadDir(home)
+		must(t, err)
+		var names []string
+		for _, e := range left {
+			names = append(names, e.Name())
+		}
+		want := append([]string{controlFile}, notSegments...)
+		slices.Sort(want)
+		if !slices.Equal(names, want) {
+			t.Fatalf("left %v, want %v", names, want)
+		}
+	})
 	t.Run("NotReady", func(t *testing.T) {
 		o := options(t.TempDir())
 		must(t, openTable(t, o).Close())

@@ -193,6 +193,12 @@ func segmentFile(kind uint32, id uint64) string {
 	return fmt.Sprintf("%s-%016x", prefix, id)
 }
 
+// isSegmentFile reports whether segmentFile returns that name for some segment.
+func isSegmentFile(name string) bool {
+	prefix, digits, _ := strings.Cut(name, "-")
+	return (prefix == slabPrefix || prefix == appPrefix) && isNumber(digits)
+}
+
 // How the names of segments' files begin.
 const slabPrefix, appPrefix = "slab", "app"
 

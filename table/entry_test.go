@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/flagstone-shm/flagstone/internal/layout"
 	"github.com/flagstone-shm/flagstone/internal/shm"
 	"github.com/flagstone-shm/flagstone/lock"
@@ -515,5 +517,25 @@ func TestMutex_GoroutinesShareOneSlot(t *testing.T) {
 	must(t, m.Unlock(true))
 	if held := table.Regions()[0].Held; len(held) != 0 {
 		t.Fatalf("still lists %v", held)
+	}
+}
+
+// notSegments are names that look like those of segments' files.
+var notSegments = []string{
+	"slab", "slab-", "slab-1", "app-0123456789abcde", "app-0123456789abcdef0", "app-0123456789abcdeF", "app-+123456789abcdef",
+	"lab-0123456789abcdef", "slab-0123-456789abcdef", "slab-0123456789abcdef~", "Slab-0123456789abcdef",
+}
+
+func TestIsSegmentFile_WhatSegmentFileReturns_NothingElse(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		kind := rapid.SampledFrom([]uint32{KindSlab, KindApplication, KindApplication + 7}).Draw(t, "kind")
+		if name := segmentFile(kind, rapid.Uint64().Draw(t, "id")); !isSegmentFile(name) {
+			t.Fatal(name)
+		}
+	})
+	for _, name := range notSegments {
+		if isSegmentFile(name) {
+			t.Error(name)
+		}
 	}
 }

@@ -82,19 +82,17 @@ var roles = map[string]func(Options) error{
 		linger()
 		return t.Close()
 	},
+	// creating stops before ACTIVE.
 	"creating": func(o Options) error {
 		t, err := Open(context.Background(), o)
 		if err != nil {
 			return err
 		}
-		r, err := t.Reserve(Spec{Kind: KindApplication, Name: "half", Size: 4096})
+		e, err := begin(t, "half")
 		if err != nil {
 			return err
 		}
-		if _, err := r.Create(); err != nil {
-			return err
-		}
-		say("%d", r.Entry().Index)
+		say("%d", e.Index)
 		linger()
 		return nil
 	},
@@ -104,14 +102,10 @@ var roles = map[string]func(Options) error{
 		if err != nil {
 			return err
 		}
-		r, err := t.Reserve(Spec{Kind: KindApplication, Name: "active", Size: 4096})
+		e, err := begin(t, "active")
 		if err != nil {
 			return err
 		}
-		if _, err := r.Create(); err != nil {
-			return err
-		}
-		e := r.Entry()
 		t.entryAt(e.Index).State.Store(packed(e.Generation, layout.EntryActive))
 		say("%d", e.Index)
 		linger()
@@ -167,6 +161,16 @@ var roles = map[string]func(Options) error{
 			return nil
 		})
 	},
+}
+
+// begin makes a segment that is not published.
+func begin(t *Table, name string) (Entry, error) {
+	r, err := t.Reserve(Spec{Kind: KindApplication, Name: name, Size: 4096})
+	if err != nil {
+		return Entry{}, err
+	}
+	_, err = r.Create()
+	return r.Entry(), err
 }
 
 // child is a process that plays a role.

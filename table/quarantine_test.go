@@ -34,11 +34,8 @@ func init() {
 		if _, err := m.Lock(context.Background()); err != nil {
 			return err
 		}
-		r, err := t.Reserve(Spec{Kind: KindApplication, Name: "half", Size: 4096})
+		half, err := begin(t, "half")
 		if err != nil {
-			return err
-		}
-		if _, err := r.Create(); err != nil {
 			return err
 		}
 		if e, ok := t.Find(KindApplication, "shared"); ok {
@@ -56,7 +53,7 @@ func init() {
 		if _, err := copied.Line(20 * time.Second); err != nil {
 			return err
 		}
-		say("%d %d %d", t.Self(), r.Entry().Index, copied.Pid)
+		say("%d %d %d", t.Self(), half.Index, copied.Pid)
 		linger()
 		return nil
 	}

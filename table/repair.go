@@ -26,8 +26,7 @@ func (t *Table) Repair(ctx context.Context) (remaining []string, err error) {
 	if _, err = t.Reap(); err != nil {
 		return nil, err
 	}
-	t.RingAll(layout.ReasonTable)
-	for i := range int(t.header.Regions) { // those whose state says nothing, too
+	for i := range int(t.header.Regions) { // not RingAll: those whose state says nothing, too
 		_ = t.Ring(i, layout.ReasonTable|layout.ReasonLocks)
 	}
 	for range repairLooks {

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/flagstone-shm/flagstone/internal/layout"
@@ -133,30 +132,35 @@ func (d *domain) judge() (Verdict, error) {
 	}
 	seg, h, err := d.attach()
 	switch {
-	case err == nil && barren(seg, h):
-		return VerdictUnfinished, seg.Close()
-	case err == nil:
-		return VerdictUnused, seg.Close()
 	case errors.Is(err, ErrStaleBoot):
 		return VerdictStaleBoot, nil
+	case err != nil:
+		return VerdictUnused, err
 	}
-	return VerdictUnused, err
+	begun, err := barren(seg, h)
+	switch err = errors.Join(err, seg.Close()); {
+	case err != nil:
+		return VerdictUnknown, err
+	case begun:
+		return VerdictUnfinished, nil
+	}
+	return VerdictUnused, nil
 }
 
 // barren reports whether segments were begun in a domain and none is published: who
 // wanted the first has died at it or found no room. Domains of mutexes alone have none.
-func barren(seg *shm.Segment, h header) (is bool) {
-	var err error
+func barren(seg *shm.Segment, h header) (is bool, err error) {
 	defer seg.Catch(shm.Guard(), &err)
+	begun := false
 	for i := range int(h.Entries) {
 		switch word := shm.At[layout.Entry](seg.Window(), h.entry(i)).State.Load(); {
 		case stateOf(word).Published():
-			return false
+			return false, nil
 		case word != 0:
-			is = true
+			begun = true
 		}
 	}
-	return is
+	return begun, nil
 }
 
 // removeUnused removes the version directory if nobody has a region in it, nor the
@@ -220,8 +224,7 @@ func (d *domain) strays() (strays []string) {
 		return strays
 	}
 	for _, file := range files {
-		isSegment := strings.HasPrefix(file, "slab-") || strings.HasPrefix(file, "app-")
-		if isSegment && !listed[file] && exists(d.dir, file) {
+		if isSegmentFile(file) && !listed[file] && exists(d.dir, file) {
 			strays = append(strays, file)
 		}
 	}

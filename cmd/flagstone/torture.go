@@ -73,13 +73,21 @@ are kept.`,
   flagstone torture --seed 12345 --json
   flagstone torture --hostile --procs 3 --seconds 20`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
 			if !cmd.Flags().Changed("seed") {
 				f.seed = rand.Uint64()
 			}
+			fmt.Fprintf(a.errs, "seed %d\n", f.seed)
 			if f.hostile {
-				return a.hostile(cmd.Context(), f)
+				return a.hostile(cmd.Context(), f, self)
 			}
-			return a.torture(cmd.Context(), f)
+			return a.torture(cmd.Context(), f, self)
 		},
 	}
 	flags := cmd.Flags()
@@ -103,18 +111,10 @@ are kept.`,
 	return cmd
 }
 
-// hostile is torture by wrong numbers.
-func (a *app) hostile(ctx context.Context, f tortureFlags) error {
-	if err := f.check(); err != nil {
-		return err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.errs, "seed %d\n", f.seed)
+// hostile is torture by wrong numbers. Self is the program that it starts.
+func (a *app) hostile(ctx context.Context, f tortureFlags, self string) error {
 	r, err := hostile.Run(ctx, hostile.Options{
-		Dir: a.dir, Procs: f.procs, Time: time.Duration(f.seconds * float64(time.Second)), Seed: f.seed,
+		Dir: a.dir, Procs: f.procs, Time: f.time(), Seed: f.seed,
 		Command: []string{self, "torture", hostileProcess},
 	})
 	if err != nil {
@@ -153,19 +153,14 @@ func (f tortureFlags) check() error {
 	return nil
 }
 
-func (a *app) torture(ctx context.Context, f tortureFlags) error {
-	if err := f.check(); err != nil {
-		return err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.errs, "seed %d\n", f.seed)
+func (f tortureFlags) time() time.Duration { return time.Duration(f.seconds * float64(time.Second)) }
+
+// torture is torture by kills.
+func (a *app) torture(ctx context.Context, f tortureFlags, self string) error {
 	show := newProgress(a.errs, false)
 	defer show.end()
 	r, err := torture.Run(ctx, torture.Options{
-		Dir: a.dir, Procs: f.procs, Time: time.Duration(f.seconds * float64(time.Second)), Kills: f.kills, Seed: f.seed,
+		Dir: a.dir, Procs: f.procs, Time: f.time(), Kills: f.kills, Seed: f.seed,
 		Command: []string{self, "torture", tortureProcess}, Sabotage: f.sabotage,
 		Progress: func(elapsed time.Duration, ops, kills uint64) {
 			show.update("%3.0f s: %d operations, %d kills", elapsed.Seconds(), ops, kills)

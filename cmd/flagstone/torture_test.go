@@ -53,13 +53,14 @@ func TestTorture_Flags_Refused(t *testing.T) {
 	b := newBench(t)
 	for _, flags := range [][]string{{"--procs", "0"}, {"--procs", "65"}, {"--seconds", "0"}, {"--kills-per-second", "-1"}, {"--sabotage", "all"}} {
 		b.run(append([]string{"torture"}, flags...)...).exits(exitUsage)
+		b.run(append([]string{"torture", "--hostile"}, flags...)...).exits(exitUsage)
 	}
 }
 
 func TestTorture_Hostile_NobodyPanicsAndRepaired(t *testing.T) {
 	b := newBench(t)
 	var r hostile.Report
-	b.run("torture", "--hostile", "--procs", "2", "--seconds", "2", "--json").exits(exitOK).decode(&r)
+	b.run("torture", "--hostile", "--procs", "2", "--seconds", "2", "--json").exits(exitOK).warns("seed ").decode(&r)
 	if r.Operations == 0 || r.Writes == 0 || len(r.Violations) > 0 || len(r.Remaining) > 0 {
 		t.Fatalf("%+v", r)
 	}

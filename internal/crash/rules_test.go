@@ -5,6 +5,8 @@ package crash
 import (
 	"go/ast"
 	"go/types"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -54,6 +56,40 @@ func TestWindows_OnlyWordsOfTheLayoutOverThem(t *testing.T) {
 			return true
 		})
 	})
+}
+
+// The page has a row for each step there is, and no other: a new step, or another name of
+// one, is a reason to run make crash.
+func TestPage_RowsAreTheStepsOfTheSources(t *testing.T) {
+	n, err := sources(t).names()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "crash-matrix.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for line := range strings.Lines(string(page)) {
+		if row, ok := strings.CutPrefix(line, "| `"); ok {
+			step, _, _ := strings.Cut(row, "`")
+			rows = append(rows, step)
+		}
+	}
+	want := append(n.all(), "end")
+	for _, step := range want {
+		if !slices.Contains(rows, step) {
+			t.Errorf("%s is not on the page: make crash", step)
+		}
+	}
+	for _, row := range rows {
+		if !slices.Contains(want, row) {
+			t.Errorf("%s is on the page, and no step: make crash", row)
+		}
+	}
+	if len(rows) != len(want) {
+		t.Errorf("%d rows for %d steps", len(rows), len(want))
+	}
 }
 
 // stepping reports whether a type consists of the layout's words.
