@@ -35,6 +35,8 @@ type app struct {
 	suites  []string
 	only    string
 	seconds int
+	kills   float64
+	procs   int
 	seed    uint64
 	expect  string
 	vectors string
@@ -77,6 +79,8 @@ func (a *app) command() *cobra.Command {
 	flags.StringSliceVar(&a.suites, "suite", nil, "suites to run, of "+strings.Join(suiteNames(), ", ")+" (default: all)")
 	flags.StringVar(&a.only, "case", "", "only cases whose SUITE/NAME matches this pattern, as in peer/claim*")
 	flags.IntVar(&a.seconds, "seconds", 10, "how long the torture and fuzz suites go on with each mix")
+	flags.Float64Var(&a.kills, "kills-per-second", 10, "kills of the torture suite")
+	flags.IntVar(&a.procs, "procs", 8, "processes of the torture suite")
 	flags.Uint64Var(&a.seed, "seed", 0, "of what is random (default: another one each time, and said)")
 	flags.StringVar(&a.expect, "expect", "", "file with the failures that are expected: lines of SUITE/NAME[@MIX] and the reason")
 	flags.StringVar(&a.vectors, "vectors", "", "directory of the vectors (default: spec/vectors of this tree)")
@@ -156,7 +160,7 @@ func (a *app) plan() (p suite.Plan, err error) {
 			return p, fmt.Errorf("%s: %w", a.expect, err)
 		}
 	}
-	p.Options = suite.Options{Seed: a.seed, Seconds: a.seconds, Vectors: a.vectors, Dir: a.dir}
+	p.Options = suite.Options{Seed: a.seed, Seconds: a.seconds, Kills: a.kills, Procs: a.procs, Vectors: a.vectors, Dir: a.dir}
 	if p.Options.Vectors == "" {
 		p.Options.Vectors = vectorsDir()
 	}

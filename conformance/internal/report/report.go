@@ -44,6 +44,9 @@ func Text(w io.Writer, seed uint64, results []suite.Result) error {
 	}
 	for i := range results {
 		r := &results[i]
+		if len(r.Report) > 0 {
+			fmt.Fprintf(w, "%s with %s:\n%s\n", r.ID(), r.Mix, indent(r.Report))
+		}
 		switch {
 		case r.Status == suite.Failed && r.Expected == "":
 			fmt.Fprintf(w, "FAILED %s with %s (%s)\n%s\n", r.ID(), r.Mix, strings.Join(r.Clauses, "; "), indent(r.Messages))

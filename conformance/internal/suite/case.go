@@ -57,10 +57,12 @@ type Suite struct {
 
 // Options are what suites are run with.
 type Options struct {
-	Seed    uint64 // of what is random
-	Seconds int    // for what goes on as long as it is let
-	Vectors string // the directory with the vectors
-	Dir     string // where domains are made
+	Seed    uint64  // of what is random
+	Seconds int     // for what goes on as long as it is let
+	Kills   float64 // a second, in the torture
+	Procs   int     // processes of the torture
+	Vectors string  // the directory with the vectors
+	Dir     string  // where domains are made
 }
 
 // Mix is the testees of a run: one process each, or more by turns.

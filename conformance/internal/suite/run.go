@@ -37,6 +37,7 @@ type Result struct {
 	Clauses  []string      `json:"clauses"`
 	Status   Status        `json:"status"`
 	Messages []string      `json:"messages,omitempty"`
+	Report   []string      `json:"report,omitempty"`
 	Expected string        `json:"expected,omitempty"` // why it is expected to fail
 	Elapsed  time.Duration `json:"-"`
 }
@@ -203,7 +204,7 @@ func (p *Plan) one(ctx context.Context, j job, levels map[string]Level, r *Resul
 		},
 	}
 	t.run()
-	r.Messages = t.messages
+	r.Messages, r.Report = t.messages, t.report
 	switch {
 	case t.failed:
 		r.Status = Failed

@@ -29,6 +29,7 @@ type T struct {
 	testees  map[int]*testee.Testee
 	started  []*testee.Testee
 	messages []string
+	report   []string
 	note     func(string)
 	offered  bool
 	failed   bool
@@ -68,6 +69,13 @@ func (t *T) Skip(format string, args ...any) {
 	t.messages = append(t.messages, fmt.Sprintf(format, args...))
 	t.mu.Unlock()
 	runtime.Goexit()
+}
+
+// Logf adds a line to the case's report, which is shown also if it passes.
+func (t *T) Logf(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.report = append(t.report, fmt.Sprintf(format, args...))
 }
 
 // Notef says how far a long case is.
