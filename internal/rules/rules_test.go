@@ -31,10 +31,12 @@ var ranks = map[string]int{
 	"signal":            3,
 	"table":             4,
 	"slab":              4,
-	"":                  5, // package flagstone
-	"cmd":               6,
-	"examples":          6,
-	"fuzz":              6,
+	"internal/inside":   5,
+	"":                  6, // package flagstone
+	"cmd":               7,
+	"conformance":       7,
+	"examples":          7,
+	"fuzz":              7,
 }
 
 // outside are the imports beyond the standard library, and who may have them.
