@@ -85,7 +85,7 @@ func text(w *strings.Builder, name string, b []byte, all []field) {
 		loose(w, b, end, f.at)
 		end = f.at + f.n
 		if raw := b[f.at:end]; !zero(raw) {
-			fmt.Fprintf(w, "%06x  %-24s # %s = %s: %s\n", f.at, spaced(raw), f.name, number(raw), f.doc)
+			fmt.Fprintf(w, "%06x  %-24s # %s = %s: %s\n", f.at, spaced(raw), f.name, number(raw), brief(f.doc))
 		}
 	}
 	loose(w, b, end, uint64(len(b)))
@@ -103,6 +103,14 @@ func loose(w *strings.Builder, b []byte, from, to uint64) {
 			fmt.Fprintf(w, "%06x  %-47s # %s\n", from, spaced(raw), strconv.QuoteToASCII(string(raw)))
 		}
 	}
+}
+
+// brief is what a field's description begins with.
+func brief(doc string) string {
+	if i := strings.IndexAny(doc, ",;:("); i > 0 {
+		doc = doc[:i]
+	}
+	return strings.TrimSpace(doc)
 }
 
 func zero(b []byte) bool { return !slices.ContainsFunc(b, func(x byte) bool { return x != 0 }) }

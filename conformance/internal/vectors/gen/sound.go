@@ -188,8 +188,8 @@ func sound() []plan {
 			clauses: "15 Judging; 15 Claim; 9 Reap", make: claimed,
 			scripts: levels(slices.Concat([]string{openIt}, peeks("loading", "failed", "shortly"), []string{
 				"scan", "stat", "check", "dump", "claim " + k("failed") + " 60000",
-				"claim " + k("loading") + " 60000", "claim " + k("loading") + " 60000", "fill " + k("loading") + " 6144 31", "peek " + k("loading"),
-				"claim " + k("shortly") + " 60000", "release " + k("shortly") + " 9216", "release " + k("shortly") + " 9216", "set " + k("failed") + " 32",
+				"claim " + k("loading") + " 60000", "claim " + k("loading") + " 60000", "dump", "fill " + k("loading") + " 6144 31", "peek " + k("loading"),
+				"claim " + k("shortly") + " 60000", "release " + k("shortly") + " 8192", "release " + k("shortly") + " 8192", "set " + k("failed") + " 32",
 				"check", "dump", "rebuild", "dump", "close",
 			}), peeks("loading", "failed", "shortly")...),
 		},
