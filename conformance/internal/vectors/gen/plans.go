@@ -18,7 +18,9 @@ const (
 	lookIt = "open DIR NAME read=1"
 )
 
-// script is opening, lookups, and what is looked at before and after a rebuild.
+// script is opening, lookups, and what is looked at before and after a rebuild. What the
+// testee stamps on the way it may stamp with one time: a rebuild then orders by version,
+// so of two records the one that is used later has to be the one written later.
 func script(looks ...string) []string {
 	return slices.Concat([]string{openIt}, looks, []string{
 		"stat", "check", "dump", "rebuild", "check => ok 0", "dump", "scan", "close",

@@ -196,13 +196,13 @@ func sound() []plan {
 		{
 			name: "s3fifo", about: "The s3fifo order: a and b were used in the small queue, c was not; the key g has left a ghost.",
 			clauses: "6 Order (s3fifo); 6 Ghosts", make: s3fifo,
-			scripts: levels(script(append(peeks("a", "b", "c", "g"), "dump", "set 67 31", "dump", "set 62 32", "dump", "get 63")...), peeks("a", "b", "c", "g")...),
+			scripts: levels(script(append(peeks("a", "b", "c", "g"), "dump", "get 63", "set 67 31", "dump", "set 62 32", "dump")...), peeks("a", "b", "c", "g")...),
 		},
 		{
 			name: "tiers", about: "A stack of two tiers: low and lower have moved down.", clauses: "20 Tiers; 20 Moves; 13 Lookup",
 			make: tiered,
-			scripts: levels(script(append(peeks("low", "lower", "mid", "top"), "set "+k("low")+" 31", "dump", "del "+k("lower"), "dump",
-				"age 0 1 1032 1", "dump", "get "+k("mid"), "dump")...), peeks("low", "lower", "mid", "top")...),
+			scripts: levels(script(append(peeks("low", "lower", "mid", "top"), "get "+k("mid"), "dump", "get "+k("lower"), "dump",
+				"del "+k("lower"), "set "+k("low")+" 31", "dump", "age 0 1 1034 1", "dump", "peek "+k("top"))...), peeks("low", "lower", "mid", "top")...),
 		},
 		{
 			name: "draining", about: "Tier 1 is being drained: it is read, and takes nothing; whoever goes on with it empties and retires it.",
@@ -213,14 +213,15 @@ func sound() []plan {
 				return im
 			},
 			scripts: levels(append(slices.Concat([]string{openIt}, peeks("low", "lower", "mid", "top")), "entries", "age 0 1 99999999 9 => err full | ok 0",
-				"drain 1", "entries", "check", "dump", "close"), peeks("low", "lower", "mid", "top")...),
+				"drain 1", "refresh", "check", "dump", "close"), peeks("low", "lower", "mid", "top")...),
 		},
 		{
 			name: "independent", about: "An independent slab beside the primary one, with a key of the same bytes.", clauses: "10 Slabs of a domain; 20 Moves between stacks",
 			make: independent,
 			scripts: levels(slices.Concat([]string{openIt}, peeks("a"), []string{
 				"entries", "close", openIt + " slab=6f74686572", "peek 61", "scan", "dump",
-				"close", openIt, "move 6f74686572 - 9", "peek 61", "dump", "retire 6f74686572", "entries", "close",
+				"close", openIt, "move 6f74686572 - 9", "peek 61", "dump", "retire 6f74686572",
+				"close", openIt + " slab=6f74686572 => err noslab", openIt, "peek 61", "close",
 			}), peeks("a")...),
 		},
 	}
