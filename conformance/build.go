@@ -27,7 +27,7 @@ func build(errs io.Writer) ([]testee.Program, error) {
 		return nil, fmt.Errorf("the source tree is not at %s: say which testees there are with --testee", tree)
 	}
 	goTestee := filepath.Join(tree, "bin", "testee-go")
-	if err := compile(errs, tree, "go", "build", "-o", goTestee, "./conformance/testee"); err != nil {
+	if err := compile(errs, tree, "go", "build", "-tags", "steps", "-o", goTestee, "./conformance/testee"); err != nil {
 		return nil, err
 	}
 	programs := []testee.Program{{Name: "go", Words: []string{goTestee}}}

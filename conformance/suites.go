@@ -5,14 +5,16 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/flagstone-shm/flagstone/conformance/internal/fuzz"
 	"github.com/flagstone-shm/flagstone/conformance/internal/peer"
 	"github.com/flagstone-shm/flagstone/conformance/internal/peers"
 	"github.com/flagstone-shm/flagstone/conformance/internal/suite"
+	"github.com/flagstone-shm/flagstone/conformance/internal/vectors"
 )
 
 // suites are all suites, in the order in which they are run.
 func suites() []suite.Suite {
-	return []suite.Suite{peer.Suite(), peers.Suite()}
+	return []suite.Suite{vectors.Suite(), peer.Suite(), peers.Suite(), fuzz.Suite()}
 }
 
 // chosen returns the suites of those names, all if there are none.

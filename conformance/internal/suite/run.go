@@ -195,7 +195,7 @@ func (p *Plan) one(ctx context.Context, j job, levels map[string]Level, r *Resul
 		return
 	}
 	t := &T{
-		Options: p.Options, Mix: j.mix, ctx: ctx, of: j.of, dir: dir, full: j.mix.maker(p.Mixes, levels),
+		Options: p.Options, Mix: j.mix, ctx: ctx, of: j.of, dir: dir, levels: levels, full: j.mix.maker(p.Mixes, levels),
 		testees: make(map[int]*testee.Testee), offered: true,
 		note: func(how string) {
 			if p.Note != nil {

@@ -78,23 +78,29 @@ func nonsense(command, line, why string) error {
 	return fmt.Errorf("%w to %s: %q: %s", ErrNonsense, command, Short(line), why)
 }
 
-// String is the answer as it came, rows and all, shortened.
-func (a Answer) String() string {
-	var s string
+// Fields are the words of the answer's first line, without the text of an error.
+func (a Answer) Fields() []string {
 	switch a.Kind {
 	case OK:
-		s = strings.Join(append([]string{"ok"}, a.Words...), " ")
+		if a.Words == nil {
+			return []string{"ok", strconv.Itoa(len(a.Rows))}
+		}
+		return append([]string{"ok"}, a.Words...)
 	case No:
-		s = "no"
+		return []string{"no"}
 	case Err:
-		s = strings.TrimRight("err "+a.Name+" "+a.Text, " ")
+		return []string{"err", a.Name}
 	case Unsupported:
-		s = "unsupported"
-	default:
-		s = "no answer"
+		return []string{"unsupported"}
 	}
+	return nil
+}
+
+// String is the answer as it came, rows and all, shortened.
+func (a Answer) String() string {
+	s := strings.TrimRight(strings.Join(a.Fields(), " ")+" "+a.Text, " ")
 	if len(a.Rows) > 0 {
-		s += fmt.Sprintf(" (%d rows)\n  %s", len(a.Rows), strings.Join(a.Rows[:min(len(a.Rows), 40)], "\n  "))
+		s += "\n  " + strings.Join(a.Rows[:min(len(a.Rows), 40)], "\n  ")
 	}
 	return Short(s)
 }
