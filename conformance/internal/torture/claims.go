@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/flagstone-shm/flagstone/conformance/internal/testee"
 )
 
 const lag = moment(slack * time.Millisecond)
@@ -23,6 +25,9 @@ func (s *subject) seize(e event, deadline time.Duration) *claim {
 	defer s.mu.Unlock()
 	c := &claim{event: e, time: deadline, ends: never, over: never}
 	c.done = never
+	if s.enders > 0 {
+		c.ends = c.sent
+	}
 	s.claims = append(s.claims, c)
 	return c
 }
@@ -32,22 +37,36 @@ func (s *subject) drop(c *claim) {
 	s.claims = slices.DeleteFunc(s.claims, func(x *claim) bool { return x == c })
 }
 
-// ending says that something is about to be sent that ends claims on the key.
+// ending says that something is about to be sent that ends claims on the key: those that
+// are there, and those that get there before it.
 func (s *subject) ending(at moment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.enders++
 	for _, c := range s.claims {
 		c.ends = min(c.ends, at)
 	}
 }
 
-// ended says that e has ended the claims on the key that were there before.
-func (s *subject) ended(e *event) {
-	for _, c := range s.claims {
-		if c.before(e) {
-			c.over = min(c.over, e.done)
+// ends has the operation be one that ends claims, if it is done.
+func (s *subject) ends(o *op) *op {
+	s.ending(o.sent)
+	judge, failed := o.judge, o.failed
+	o.judge = func(o *op, a testee.Answer) string {
+		s.enders--
+		wrong := judge(o, a)
+		for _, c := range s.claims {
+			if c.before(&o.event) {
+				c.over = min(c.over, o.done)
+			}
 		}
+		return wrong
 	}
+	o.failed = func(o *op, name string) {
+		s.enders--
+		failed(o, name)
+	}
+	return o
 }
 
 // dies says that the life is about to end.

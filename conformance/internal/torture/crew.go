@@ -202,8 +202,10 @@ func (c *crew) waited(l *life, o *op, last moment, held time.Duration) {
 	}
 }
 
-// dies says that the life is about to end: what it holds is not its own any more.
-func (c *crew) dies(life uint64, at moment) {
+// dies says that the slot's life is about to end: what it holds, and what it is answered
+// from now on that it got, is not its own any more.
+func (c *crew) dies(s *slot, life uint64, at moment) {
+	s.dying.Store(life)
 	c.mutexes.died(life)
 	for _, s := range c.keys.by[claimed][0] {
 		s.dies(life, at)
@@ -223,9 +225,12 @@ type mutual struct {
 	holders map[int]uint64
 }
 
-func (m *mutual) locked(id int, life uint64) (wrong string) {
+func (m *mutual) locked(id int, life uint64, dying *atomic.Uint64) (wrong string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if dying.Load() == life {
+		return ""
+	}
 	if other := m.holders[id]; other != 0 {
 		wrong = fmt.Sprintf("mutex %d was given to life %d, though life %d holds it", id, life, other)
 	}

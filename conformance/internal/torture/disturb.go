@@ -57,7 +57,7 @@ func (c *crew) kill(s *slot) {
 		return
 	}
 	s.killed = true
-	c.dies(id, now())
+	c.dies(s, id, now())
 	c.kills.Add(1)
 	_ = s.peer.Kill() // it may have ended
 }

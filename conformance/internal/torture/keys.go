@@ -76,6 +76,7 @@ type subject struct {
 	number    uint64   // of the last write that was begun
 	pruneFrom int      // how many writes there are when it is worth while
 	claims    []*claim
+	enders    int // commands under way that end claims
 	count     count
 	links     links
 	west      bool // of a nomad: it was there in the end

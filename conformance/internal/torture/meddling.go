@@ -47,9 +47,7 @@ func (l *life) lock() {
 	id := firstMutex + l.random.IntN(mutexes)
 	l.mutex = id
 	l.add(&op{event: l.event(), line: "lock " + strconv.Itoa(id), judge: func(o *op, a testee.Answer) (wrong string) {
-		if !l.doomed {
-			wrong = l.crew.mutexes.locked(id, l.id)
-		}
+		wrong = l.crew.mutexes.locked(id, l.id, &l.dying)
 		l.later(func() {
 			l.crew.mutexes.unlocked(id, l.id)
 			l.add(&op{event: l.event(), line: "unlock " + strconv.Itoa(id), judge: func(*op, testee.Answer) string {
@@ -61,13 +59,13 @@ func (l *life) lock() {
 	}, failed: func(*op, string) { l.mutex = 0 }})
 }
 
-// tiers looks at the slabs of the primary stack, and adds one, or drains or ages one.
+// tiers looks at the slabs of the handle's stack, and adds one, or drains or ages one.
 func (l *life) tiers() {
 	const most = 4
 	l.add(&op{event: l.event(), line: "entries", judge: func(o *op, a testee.Answer) (wrong string) {
-		tiers := primaryTiers(a.Rows)
+		tiers := tiersOf(placeNames[l.place], a.Rows)
 		if tiers == nil {
-			return "no primary slab among the entries: " + a.String()
+			return "no slab " + placeNames[l.place] + " among the entries: " + a.String()
 		}
 		l.later(func() {
 			other := func() string { return tiers[l.random.IntN(len(tiers))] }
@@ -85,11 +83,11 @@ func (l *life) tiers() {
 	}})
 }
 
-// primaryTiers returns the numbers of the primary stack's tiers, tier 0 first.
-func primaryTiers(rows []string) (tiers []string) {
+// tiersOf returns the numbers of the tiers of the stack with that name, tier 0 first.
+func tiersOf(name string, rows []string) (tiers []string) {
 	var stack string
 	for _, row := range rows {
-		if w := strings.Split(row, " "); len(w) == 7 && w[6] == testee.Hex("primary") {
+		if w := strings.Split(row, " "); len(w) == 7 && w[6] == testee.Hex(name) && w[3] == w[4] {
 			stack, tiers = w[4], []string{w[2]}
 		}
 	}

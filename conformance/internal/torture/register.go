@@ -77,7 +77,7 @@ func (s *subject) prune(low moment) {
 		return
 	}
 	r := &event{sent: low, done: low}
-	s.writes = slices.DeleteFunc(slices.Clone(s.writes), func(w *write) bool { return w.done != never && !s.current(w, r) })
+	s.writes = slices.DeleteFunc(slices.Clone(s.writes), func(w *write) bool { return w.done != never && s.superseded(w, r) })
 	s.pruneFrom = max(16, 2*len(s.writes))
 }
 
@@ -89,18 +89,17 @@ func (s *subject) ordered(a, b *write) bool {
 	return a.before(&b.event)
 }
 
-// current reports whether w can be the last write before r: none that followed it was
-// over before.
+// superseded reports whether w was not the last write any more when r began: one that
+// followed it was over.
+func (s *subject) superseded(w *write, r *event) bool {
+	return slices.ContainsFunc(s.writes, func(later *write) bool {
+		return later != w && later.certain && s.ordered(w, later) && later.before(r)
+	})
+}
+
+// current reports whether w can be the last write before r.
 func (s *subject) current(w *write, r *event) bool {
-	if r.before(&w.event) {
-		return false
-	}
-	for _, later := range s.writes {
-		if later != w && later.certain && s.ordered(w, later) && later.before(r) {
-			return false
-		}
-	}
-	return true
+	return !r.before(&w.event) && !s.superseded(w, r)
 }
 
 // found judges that r found the value with that version; 0 is one that was not told.

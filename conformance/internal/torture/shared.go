@@ -113,30 +113,25 @@ func (l *life) readClaimed() { l.get(l.any(claimed)) }
 // overwrite sets or deletes what may be claimed.
 func (l *life) overwrite() {
 	s := l.any(claimed)
-	s.ending(l.sent)
 	e := l.event()
-	ends := func(o *op, a testee.Answer) (wrong string) {
-		s.ended(&o.event)
-		return ""
-	}
 	if l.random.IntN(2) == 0 {
 		w := s.begin(e, true, 0)
-		l.add(&op{event: e, line: "del " + s.word, on: s, number: w.number, write: w, failed: failedWrite, judge: func(o *op, a testee.Answer) (wrong string) {
-			if wrong = ends(o, a); a.Kind == testee.No { // it has ended claims all the same
+		l.add(s.ends(&op{event: e, line: "del " + s.word, on: s, number: w.number, write: w, failed: failedWrite, judge: func(o *op, a testee.Answer) (wrong string) {
+			if a.Kind == testee.No { // it has ended claims all the same
 				wrong = s.missing(&o.event)
 			}
 			l.stored(o, 0)
 			return wrong
-		}})
+		}}))
 		return
 	}
 	o := l.storing("set", s, e, l.ttl())
 	o.judge = func(o *op, a testee.Answer) (wrong string) {
 		version, wrong := number(a)
 		l.stored(o, version)
-		return wrong + ends(o, a)
+		return wrong
 	}
-	l.add(o)
+	l.add(s.ends(o))
 }
 
 func (l *life) ttl() int64 { return 5 + l.random.Int64N(150) }
@@ -149,8 +144,8 @@ func (l *life) seize() {
 		deadline = time.Duration(1+l.random.IntN(50)) * time.Millisecond
 	}
 	c := s.seize(l.event(), deadline)
-	if l.doomed {
-		c.ends = l.sent
+	if l.dying.Load() == l.id {
+		s.dies(l.id, l.sent)
 	}
 	l.add(&op{event: c.event, line: join("claim", s.word, itoa(int64(deadline/time.Millisecond))), on: s, judge: func(o *op, a testee.Answer) (wrong string) {
 		if a.Kind != testee.OK || len(a.Words) == 0 {
@@ -211,7 +206,6 @@ func (l *life) settle(s *subject, c *claim) {
 
 // complete fills a claim.
 func (l *life) complete(s *subject, c *claim, version string) {
-	s.ending(l.sent)
 	o := l.storing("fill", s, l.event(), l.ttl())
 	o.line = "fill " + s.word + " " + version + o.line[len("fill ")+len(s.word):]
 	o.allows = "claimlost"
@@ -221,37 +215,32 @@ func (l *life) complete(s *subject, c *claim, version string) {
 			return wrong
 		}
 		l.stored(o, version)
-		wrong = s.filled(c, &o.event, o.write)
-		s.ended(&o.event)
 		s.pruneClaims(l.marks.low())
-		return wrong
+		return s.filled(c, &o.event, o.write)
 	}
 	o.failed = func(o *op, name string) {
 		failedWrite(o, name)
 		if name == "claimlost" {
-			l.deny(s, c, o, s.lost(c, &o.event, o.write))
+			l.deny(c, o, s.lost(c, &o.event, o.write))
 		}
 	}
-	l.add(o)
+	l.add(s.ends(o))
 }
 
 // giveUp ends a claim without a value.
 func (l *life) giveUp(s *subject, c *claim, line string) {
-	s.ending(l.sent)
-	l.add(&op{event: l.event(), line: line, on: s, allows: "claimlost", judge: func(o *op, a testee.Answer) (wrong string) {
-		wrong = s.filled(c, &o.event, nil)
-		s.ended(&o.event)
+	l.add(s.ends(&op{event: l.event(), line: line, on: s, allows: "claimlost", judge: func(o *op, a testee.Answer) (wrong string) {
 		s.pruneClaims(l.marks.low())
-		return wrong
+		return s.filled(c, &o.event, nil)
 	}, failed: func(o *op, name string) {
 		if name == "claimlost" {
-			l.deny(s, c, o, s.lost(c, &o.event, nil))
+			l.deny(c, o, s.lost(c, &o.event, nil))
 		}
-	}})
+	}}))
 }
 
 // deny tells that a claim was refused that nothing had ended.
-func (l *life) deny(s *subject, c *claim, o *op, wrong string) {
+func (l *life) deny(c *claim, o *op, wrong string) {
 	c.over = min(c.over, o.done)
 	if wrong != "" {
 		l.crew.violation(l, o, wrong)

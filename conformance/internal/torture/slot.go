@@ -21,6 +21,7 @@ type slot struct {
 	left    []*op // writes that the last life in the primary slab has left unanswered
 
 	lifes  atomic.Uint64 // id of the one that lives, 0 if none does
+	dying  atomic.Uint64 // id of the one that is about to die
 	dooms  atomic.Bool   // it is to crash with its next burst
 	mu     sync.Mutex    // of what follows: taken by who kills and stops
 	peer   peer
@@ -92,13 +93,18 @@ func (s *slot) live(l *life) bool {
 		}
 	}
 	s.marks[s.n].Store(int64(never))
+	if l.mutex != 0 { // others wait for it
+		l.sent = now()
+		l.fill(0)
+		return s.do(l)
+	}
 	return true
 }
 
 // doom has the process kill itself: with a column's lock, or after so many stores.
 func (l *life) doom() {
 	l.doomed = true
-	l.crew.dies(l.id, l.sent)
+	l.crew.dies(l.slot, l.id, l.sent)
 	l.crew.crashes.Add(1)
 	if l.crashes && l.random.IntN(2) == 0 {
 		n := 1 + l.random.IntN(300)
@@ -157,7 +163,7 @@ func (s *slot) ended(l *life, o []*op, why error) {
 	s.peer.Close()
 	s.mu.Unlock()
 	at := now()
-	s.crew.dies(l.id, at)
+	s.crew.dies(s, l.id, at)
 	s.crew.dead(l.id, at)
 	if !expected {
 		s.crew.violation(l, o[0], fmt.Sprintf("the process ended by itself: %v; it said: %s", why, testee.Short(said)))
