@@ -42,7 +42,7 @@ func build(errs io.Writer) ([]testee.Program, error) {
 	if err := compile(errs, dir, "make", "testee"); err != nil {
 		return nil, err
 	}
-	return append(programs, testee.Program{Name: "c", Words: []string{filepath.Join(dir, "testee")}}), nil
+	return append(programs, testee.Program{Name: "c", Words: []string{filepath.Join(dir, "build", "testee")}}), nil
 }
 
 // compile runs a compiler in a directory, and shows what it says.

@@ -9,12 +9,13 @@ import (
 	"github.com/flagstone-shm/flagstone/conformance/internal/peer"
 	"github.com/flagstone-shm/flagstone/conformance/internal/peers"
 	"github.com/flagstone-shm/flagstone/conformance/internal/suite"
+	"github.com/flagstone-shm/flagstone/conformance/internal/torture"
 	"github.com/flagstone-shm/flagstone/conformance/internal/vectors"
 )
 
 // suites are all suites, in the order in which they are run.
 func suites() []suite.Suite {
-	return []suite.Suite{vectors.Suite(), peer.Suite(), peers.Suite(), fuzz.Suite()}
+	return []suite.Suite{vectors.Suite(), peer.Suite(), peers.Suite(), torture.Suite(), fuzz.Suite()}
 }
 
 // chosen returns the suites of those names, all if there are none.

@@ -143,9 +143,9 @@ var deaths = []suite.Case{
 		0: fill 'k' $c 'v' -> ok _
 		1: claim 'k' 60000 -> ok value 'v'`),
 	script.Case("data-outlives-its-writer", suite.Full, "2 4", both+`
-		`+repeat(30, "0: set 'k%[1]d' 'v%[1]d' tag=%[1]d")+`
+		`+repeat(30, "0: set 'k%d' 'v%d' tag=%d")+`
 		!kill 0
-		`+repeat(30, "1: get 'k%[1]d' -> ok 'v%[1]d' _ 0 0 %[1]d")+`
+		`+repeat(30, "1: get 'k%d' -> ok 'v%d' _ 0 0 %d")+`
 		1: check -> ok 0
 		!kill 1
 		2: open
@@ -163,13 +163,13 @@ var deaths = []suite.Case{
 	script.Case("killed-in-the-middle-of-replacing-below", suite.Full, "20 Crash points", pair+`
 		0: grow 'more' 65536
 		1: refresh
-		`+repeat(12, "0: set 'k%[1]d' 'v%[1]d'")+`
+		`+repeat(12, "0: set 'k%d' 'v%d'")+`
 		0: crashafter 15 -> ok
 		0: & set 'new' 'v'
 		!gone 0
-		`+repeat(12, "1: peek 'k%[1]d' -> ok 'v%[1]d' *")+`
+		`+repeat(12, "1: peek 'k%d' -> ok 'v%d' *")+`
 		1: set 'newer' 'v' -> ok _
-		`+repeat(12, "1: peek 'k%[1]d' -> ok 'v%[1]d' *")+`
+		`+repeat(12, "1: peek 'k%d' -> ok 'v%d' *")+`
 		1: check -> ok 0`),
 	script.Case("child-keeps-the-lease", suite.Full, "9 Quarantine; 7 Forked children", `
 		0: open `+plain+` -> ok $r $g

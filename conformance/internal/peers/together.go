@@ -65,6 +65,9 @@ func agree(t *suite.T, order string, tiers bool) {
 	}
 	if tiers {
 		t.OK(0, "grow", testee.Hex("more"), "65536")
+		for i := range n {
+			t.OK(i, "refresh")
+		}
 	}
 	random := rand.New(rand.NewPCG(t.Options.Seed, 3))
 	for m, words := range commands(random, 1200, tiers) {
