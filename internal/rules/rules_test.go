@@ -43,9 +43,10 @@ var ranks = map[string]int{
 var outside = map[string][]string{
 	"golang.org/x/sys/unix":       {""},
 	"github.com/edsrzf/mmap-go":   {"internal/shm"},
-	"github.com/zeebo/xxh3":       {"internal/format", "slab", "cmd"},
+	"github.com/zeebo/xxh3":       {"internal/format", "slab", "cmd", "conformance"},
 	"golang.org/x/sync/semaphore": {"lock"},
-	"github.com/spf13/cobra":      {"cmd"},
+	"golang.org/x/sync/errgroup":  {"conformance"},
+	"github.com/spf13/cobra":      {"cmd", "conformance"},
 }
 
 // unsafeFiles may import unsafe beside internal/shm.
