@@ -25,15 +25,25 @@ type judge struct {
 	anew   bool // a rebuild may have numbered the versions anew
 }
 
+// keys are some that the images have.
+var keys = []string{"a", "b", "c", "d", "e", "long", "one", "two", "low", "lower", "mid", "top", "never", "past", "later", "failed", "loading", "new", "k3"}
+
+// reading is what two readers are asked.
+func reading(r *rand.Rand) []step {
+	out := []step{{"open DIR NAME read=1", opening}, {"stat", same}}
+	for _, i := range r.Perm(len(keys)) {
+		out = append(out, step{"peek " + hex.EncodeToString([]byte(keys[i])), free})
+	}
+	return append(out, step{"peek #1122334455667788", free}, step{"peek @6e/61", free}, step{"scan", free}, step{"batch 61 62 63", free}, step{"close", same})
+}
+
 // dialogue is what both testees are asked. Check comes first, as lookups may repair.
 func dialogue(r *rand.Rand) []step {
 	// A lock may be held, as its word says, by a living process: the testee itself, for one.
 	const patience = " wait=2000"
 	out := []step{{"open DIR NAME create=0 wake=poll", opening}, {"check" + patience, zero}}
-	keys := []string{"a", "b", "c", "d", "e", "long", "one", "two", "low", "lower", "mid", "top", "never", "past", "later", "failed", "loading", "new", "k3"}
-	r.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-	for _, key := range keys[:8] {
-		out = append(out, step{"peek " + hex.EncodeToString([]byte(key)), free})
+	for _, i := range r.Perm(len(keys))[:8] {
+		out = append(out, step{"peek " + hex.EncodeToString([]byte(keys[i])), free})
 	}
 	out = append(out,
 		step{"peek #1122334455667788", free}, step{"peek @6e/61", free}, step{"scan" + patience, free}, step{"stat", free}, step{"batch 61 62 63", free},

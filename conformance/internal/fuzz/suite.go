@@ -72,6 +72,9 @@ func (f *fuzzer) round(n uint64) error {
 	image := f.images[r.IntN(len(f.images))]
 	m := mutate(image, r)
 	script := dialogue(r)
+	if r.IntN(5) == 0 {
+		script = reading(r)
+	}
 	var calls [2][]*testee.Call
 	for i := range calls {
 		dir := filepath.Join(f.Dir(), fmt.Sprint("copy", i))

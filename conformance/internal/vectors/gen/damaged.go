@@ -22,7 +22,7 @@ func spoilt(how func(im *image, s *slabImage)) func() *image {
 func damaged() []plan {
 	free := " => no | err busy | err corrupt"
 	mend := func(looks ...string) []string {
-		return slices.Concat([]string{openIt, "check => ok +"}, looks, []string{"rebuild", "check => ok 0", "dump", "scan", "set 7a 7a", "get 7a", "check => ok 0", "close"})
+		return slices.Concat([]string{openIt, "check => ok +"}, looks, []string{"rebuild", "check => ok 0", "dump", "scan", "set 7a 7a", "get 7a", "evict 18446744073709551615 1", "scan", "check => ok 0", "close"})
 	}
 	one := func(name, about string, looks []string, how func(im *image, s *slabImage)) plan {
 		return plan{name: "damaged-" + name, about: about, clauses: "19 Untrusted numbers; 17 Rebuild", make: spoilt(how), scripts: alone(mend(looks...)...)}
