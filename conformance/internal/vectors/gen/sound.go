@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -126,6 +128,48 @@ func independent() *image {
 	return im
 }
 
+func counters() *image {
+	im := newImage(small)
+	le := binary.LittleEndian
+	im.put(im.st().Key([]byte("n")), slab.Item{Value: le.AppendUint64(nil, 41), Expiry: future, Stale: 9, Tag: 7})
+	im.put(im.st().Key([]byte("most")), slab.Item{Value: le.AppendUint64(nil, math.MaxInt64)})
+	im.put(im.st().Key([]byte("past")), slab.Item{Value: le.AppendUint64(nil, 5), Expiry: past})
+	im.set("text", "no counter")
+	return im
+}
+
+// full is a slab with as many records as fit.
+func full(policy slab.Policy, order slab.Order) func() *image {
+	return func() *image {
+		o := small
+		o.OnFull, o.Order = policy, order
+		im := newImage(o)
+		for i := range im.main().geo.Capacity {
+			im.set(string(rune('a'+i)), "1")
+		}
+		return im
+	}
+}
+
+func fullTiers() *image {
+	im := newImage(small)
+	im.add(0x71, primary, 1, "tier1", small)
+	for i := range 2 * im.main().geo.Capacity {
+		im.set(string(rune('a'+i)), "1")
+	}
+	return im
+}
+
+func sharded() *image {
+	o := small
+	o.Shards, o.Entries = 4, 16
+	im := newImage(o)
+	for i := range 9 {
+		im.set(string(rune('a'+i)), "1")
+	}
+	return im
+}
+
 // sound are images at rest.
 func sound() []plan {
 	_, keys := crowded()
@@ -203,6 +247,33 @@ func sound() []plan {
 			make: tiered,
 			scripts: levels(script(append(peeks("low", "lower", "mid", "top"), "get "+k("mid"), "dump", "get "+k("lower"), "dump",
 				"del "+k("lower"), "set "+k("low")+" 31", "dump", "age 0 1 1034 1", "dump", "peek "+k("top"))...), peeks("low", "lower", "mid", "top")...),
+		},
+		{
+			name: "counters", about: "Counters: one with expiry and tag, one that can be no larger, one that has expired; and a text.", clauses: "14 Counters",
+			make: counters,
+			scripts: levels(script("incr "+k("n")+" -2", "peek "+k("n"), "incr "+k("most")+" 1", "incr "+k("past")+" 1 initial=100", "peek "+k("past"),
+				"incr "+k("text")+" 1", "incr "+k("fresh")+" 2 initial=-5", "dump"), peeks("n", "most", "past", "text")...),
+		},
+		{
+			name: "full-evict", about: "A full slab in the lru order: what was not used for longest makes room.", clauses: "14 Make room; 6 Order (lru)",
+			make: full(slab.Evict, slab.LRU), scripts: levels(script("set 7a 31", "dump", "set 7a "+k(long[:40]), "dump", "set 79 "+k(long), "dump"), peeks("a", "h")...),
+		},
+		{
+			name: "full-s3fifo", about: "A full slab in the s3fifo order: the oldest of the small queue makes room, and leaves a ghost, by which it comes back to the main queue.",
+			clauses: "14 Make room; 6 Order (s3fifo); 6 Ghosts",
+			make:    full(slab.Evict, slab.S3FIFO), scripts: levels(script("set 7a 31", "dump", "set 61 32", "dump", "set 79 31", "dump"), peeks("a", "h")...),
+		},
+		{
+			name: "full-refuse", about: "A full slab that refuses: what is there can be replaced, and nothing is added.", clauses: "14 Make room; 21 Errors",
+			make: full(slab.Refuse, slab.LRU), scripts: levels(script("set 7a 31", "set 61 32", "add 79 31", "claim 79 60000", "del 62", "set 7a 31", "dump"), peeks("a", "h")...),
+		},
+		{
+			name: "full-tiers", about: "Two full tiers: what makes room above goes down, and what makes room below is evicted.", clauses: "14 Make room; 20 Moves",
+			make: fullTiers, scripts: levels(script("get 62", "dump", "set 7a 31", "dump"), peeks("a", "b", "p")...),
+		},
+		{
+			name: "shards", about: "Four shards: the hash says which has a key.", clauses: "6 Hash; 13 Scan; 17 Rebuild",
+			make: sharded, scripts: levels(script(append(peeks("a", "b", "c", "d", "e", "f", "g", "h", "i"), "set 6a 31", "del 61", "dump")...), peeks("a", "i", "j")...),
 		},
 		{
 			name: "draining", about: "Tier 1 is being drained: it is read, and takes nothing; whoever goes on with it empties and retires it.",
