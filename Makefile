@@ -65,6 +65,11 @@ models: ## check the Promela models, and that their broken variants are rejected
 generate: go-version ## make internal/layout and the tables of spec/PROTOCOL.md from spec/layout.json
 	$(GO) generate ./...
 
+.PHONY: vectors
+vectors: go-version ## make spec/vectors anew, from what the Go testee answers
+	$(GO) build -o bin/testee-go ./conformance/testee
+	$(GO) run ./conformance/internal/vectors/gen bin/testee-go spec/vectors
+
 .PHONY: check
 check: go-version ## generate, format, vet, lint, cross-build; fail on any difference
 	.ci/check "$(GO)"

@@ -136,9 +136,15 @@ func (st *Stack) Use(dst []byte, k Key) (it Item, ok bool, err error) {
 // GetStale is Use of the value, but where the value has expired and may still be
 // served while a loader is at work, it returns it, and old is set.
 func (st *Stack) GetStale(dst []byte, k Key) (value []byte, ok, old bool, err error) {
+	it, ok, old, err := st.LookStale(dst, k)
+	return it.Value, ok, old, err
+}
+
+// LookStale is GetStale, returning what is kept with the value too.
+func (st *Stack) LookStale(dst []byte, k Key) (it Item, ok, old bool, err error) {
 	l := look{How: stale | Silent}
-	value, ok, err = st.get(dst, k, &l)
-	return value, ok, l.expired, err
+	value, ok, err := st.get(dst, k, &l)
+	return l.item(value), ok, l.expired, err
 }
 
 // get is the whole lookup, for what glance leaves.

@@ -9,11 +9,12 @@ import (
 	"github.com/flagstone-shm/flagstone/internal/shm"
 )
 
-// Locked is a stack of which one goroutine holds all locks.
+// Locked is a stack of which one goroutine holds all locks, or one.
 type Locked struct {
-	stack  *Stack
-	held   int     // columns
-	events []Event // to be told when no lock is held any more
+	stack   *Stack
+	columns []column // to be locked
+	held    int      // of them
+	events  []Event  // to be told when no lock is held any more
 }
 
 // LockAll takes the locks of all columns, the first one first, waiting until ctx ends
@@ -21,7 +22,17 @@ type Locked struct {
 // column left by the dead is rebuilt. On an error, ErrStale too, no lock is held.
 // Whoever dies holding them leaves them to be taken and rebuilt one by one.
 func (st *Stack) LockAll(ctx context.Context) (l *Locked, err error) {
-	l = &Locked{stack: st}
+	return st.lockColumns(ctx, st.columns)
+}
+
+// LockKey is LockAll for the column of one key.
+func (st *Stack) LockKey(ctx context.Context, k Key) (l *Locked, err error) {
+	i := k.hash & uint64(len(st.columns)-1)
+	return st.lockColumns(ctx, st.columns[i:i+1])
+}
+
+func (st *Stack) lockColumns(ctx context.Context, columns []column) (l *Locked, err error) {
+	l = &Locked{stack: st, columns: columns}
 	defer func() {
 		if err != nil {
 			l, err = nil, errors.Join(err, l.Unlock())
@@ -31,8 +42,8 @@ func (st *Stack) LockAll(ctx context.Context) (l *Locked, err error) {
 	if err := st.usable(); err != nil {
 		return l, err
 	}
-	for ; l.held < len(st.columns); l.held++ {
-		if err := st.columns[l.held].hold(ctx, &l.events); err != nil {
+	for ; l.held < len(columns); l.held++ {
+		if err := columns[l.held].hold(ctx, &l.events); err != nil {
 			return l, err
 		}
 	}
@@ -43,7 +54,7 @@ func (st *Stack) LockAll(ctx context.Context) (l *Locked, err error) {
 // they were taken away, as this process was thought dead.
 func (l *Locked) Unlock() (err error) {
 	for i := range l.held {
-		err = errors.Join(err, l.stack.columns[i].letGo())
+		err = errors.Join(err, l.columns[i].letGo())
 	}
 	l.held = 0
 	l.stack.tell(l.events)

@@ -31,19 +31,22 @@ var ranks = map[string]int{
 	"signal":            3,
 	"table":             4,
 	"slab":              4,
-	"":                  5, // package flagstone
-	"cmd":               6,
-	"examples":          6,
-	"fuzz":              6,
+	"internal/inside":   5,
+	"":                  6, // package flagstone
+	"cmd":               7,
+	"conformance":       7,
+	"examples":          7,
+	"fuzz":              7,
 }
 
 // outside are the imports beyond the standard library, and who may have them.
 var outside = map[string][]string{
 	"golang.org/x/sys/unix":       {""},
 	"github.com/edsrzf/mmap-go":   {"internal/shm"},
-	"github.com/zeebo/xxh3":       {"internal/format", "slab", "cmd"},
+	"github.com/zeebo/xxh3":       {"internal/format", "slab", "cmd", "conformance"},
 	"golang.org/x/sync/semaphore": {"lock"},
-	"github.com/spf13/cobra":      {"cmd"},
+	"golang.org/x/sync/errgroup":  {"conformance"},
+	"github.com/spf13/cobra":      {"cmd", "conformance"},
 }
 
 // unsafeFiles may import unsafe beside internal/shm.

@@ -1,0 +1,2 @@
+// Package report shows what came of a conformance run, by level and by clause.
+package report

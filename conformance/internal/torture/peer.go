@@ -1,0 +1,38 @@
+package torture
+
+import "github.com/flagstone-shm/flagstone/conformance/internal/testee"
+
+// peer is a running testee.
+type peer interface {
+	SendAll(lines []string) []call
+	Kill() error
+	Stop() error
+	Continue() error
+	End() error
+	Close()
+	Stderr() string
+}
+
+// call is a command that was sent.
+type call interface {
+	Wait() (testee.Answer, error)
+}
+
+// process is a testee in a process of its own.
+type process struct{ *testee.Testee }
+
+func (p process) SendAll(lines []string) []call {
+	calls := make([]call, len(lines))
+	for i, c := range p.Testee.SendAll(lines) {
+		calls[i] = c
+	}
+	return calls
+}
+
+func start(p testee.Program) (peer, error) {
+	t, err := testee.Start(p, 0)
+	if err != nil {
+		return nil, err
+	}
+	return process{t}, nil
+}
