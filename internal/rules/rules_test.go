@@ -35,6 +35,7 @@ var ranks = map[string]int{
 	"cmd":               6,
 	"examples":          6,
 	"fuzz":              6,
+	"internal/dump":     6,
 }
 
 // outside are the imports beyond the standard library, and who may have them.
