@@ -1,0 +1,91 @@
+package rules
+
+import (
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const protocol = "spec/PROTOCOL.md"
+
+// generated are the tables and dumps of the protocol, which other tests compare with
+// what they are made from.
+var generated = regexp.MustCompile(`(?s)<!-- (layout|dump):.*?<!-- /(layout|dump) -->`)
+
+func TestProtocol_EveryFieldAndConstant_InTheText(t *testing.T) {
+	var layout struct {
+		Constants []struct{ Constants []struct{ Name string } }
+		Structs   []struct {
+			Name   string
+			Fields []struct{ Name string }
+		}
+	}
+	if err := json.Unmarshal([]byte(page(t, "spec/layout.json")), &layout); err != nil {
+		t.Fatal(err)
+	}
+	words := map[string]bool{}
+	for _, w := range regexp.MustCompile(`\w+`).FindAllString(generated.ReplaceAllString(page(t, protocol), ""), -1) {
+		words[w] = true
+	}
+	names := 0
+	look := func(name, what string) {
+		if names++; !words[name] {
+			t.Errorf("%s: %s is in no sentence: what it is for has to be said, or it is not needed", protocol, what)
+		}
+	}
+	for _, g := range layout.Constants {
+		for _, c := range g.Constants {
+			look(c.Name, c.Name)
+		}
+	}
+	for _, s := range layout.Structs {
+		for _, f := range s.Fields {
+			look(f.Name, s.Name+"."+f.Name)
+		}
+	}
+	if names < 200 {
+		t.Errorf("only %d names: is this the whole layout?", names)
+	}
+}
+
+// A BREAK_ without a model's name is the last one's named in the section.
+func TestProtocol_Models_HaveWhatIsNamed(t *testing.T) {
+	found := 0
+	for _, section := range strings.Split(page(t, protocol), "\n## ") {
+		model := ""
+		for _, m := range regexp.MustCompile(`(\w+)\.pml|BREAK_\w+`).FindAllStringSubmatch(section, -1) {
+			if m[1] != "" {
+				model = m[1]
+				continue
+			}
+			found++
+			if model == "" {
+				t.Errorf("section %.30q: %s of no model", section, m[0])
+			} else if !regexp.MustCompile(`\b` + m[0] + `\b`).MatchString(page(t, "spec/model/"+model+".pml")) {
+				t.Errorf("section %.30q: %s.pml has no %s", section, model, m[0])
+			}
+		}
+	}
+	if found < 80 {
+		t.Errorf("only %d references: is this the whole document?", found)
+	}
+}
+
+func TestProtocol_Contents_AreTheHeadings(t *testing.T) {
+	followLinks(t, protocol)
+	text := page(t, protocol)
+	var want, have []string
+	for _, m := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(text, -1) {
+		want = append(want, m[1])
+	}
+	_, contents, _ := strings.Cut(text, "## Contents\n\n")
+	contents, _, _ = strings.Cut(contents, "\n\n")
+	for _, m := range regexp.MustCompile(`(?m)^- \[([^\]]*)\]`).FindAllStringSubmatch(contents, -1) {
+		have = append(have, m[1])
+	}
+	if want = slices.DeleteFunc(want, func(h string) bool { return h == "Contents" }); !slices.Equal(have, want) {
+		t.Errorf("contents %q, headings %q", have, want)
+	}
+}
