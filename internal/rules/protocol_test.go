@@ -53,7 +53,7 @@ func TestProtocol_EveryFieldAndConstant_InTheText(t *testing.T) {
 // A BREAK_ without a model's name is the last one's named in the section.
 func TestProtocol_Models_HaveWhatIsNamed(t *testing.T) {
 	found := 0
-	for _, section := range strings.Split(page(t, protocol), "\n## ") {
+	for _, section := range strings.Split(page(t, protocol)+page(t, "spec/RATIONALE.md"), "\n## ") {
 		model := ""
 		for _, m := range regexp.MustCompile(`(\w+)\.pml|BREAK_\w+`).FindAllStringSubmatch(section, -1) {
 			if m[1] != "" {
@@ -75,6 +75,7 @@ func TestProtocol_Models_HaveWhatIsNamed(t *testing.T) {
 
 func TestProtocol_Contents_AreTheHeadings(t *testing.T) {
 	followLinks(t, protocol)
+	followLinks(t, "spec/RATIONALE.md")
 	text := page(t, protocol)
 	var want, have []string
 	for _, m := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(text, -1) {
