@@ -598,7 +598,7 @@ const SizeTailHeader = 24
 // TailHeader: start of a record's further cells; payload bytes follow.
 type TailHeader struct {
 	Version Uint64 // 0: the head's version with state PART (lock holder, seq-cst store)
-	Hole    Uint64 // 8: meaningless: a late reader of an earlier head may stamp it (late readers)
+	Hole    Uint64 // 8: meaningless: a late reader of an earlier head may stamp it (late readers, none)
 	Chain   Uint32 // 16: next tail (lock holder, while odd)
 	_       [4]byte
 }

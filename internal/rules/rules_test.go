@@ -37,6 +37,7 @@ var ranks = map[string]int{
 	"conformance":       7,
 	"examples":          7,
 	"fuzz":              7,
+	"internal/dump":     7,
 }
 
 // outside are the imports beyond the standard library, and who may have them.

@@ -515,7 +515,7 @@ _Static_assert(offsetof(struct FS_CellHeader, UserTag) == 44, "offset of CellHea
 #define FS_SizeTailHeader UINT64_C(24)
 struct FS_TailHeader {
 	_Atomic(uint64_t) Version; /* 0: the head's version with state PART (lock holder, seq-cst store) */
-	_Atomic(uint64_t) Hole; /* 8: meaningless: a late reader of an earlier head may stamp it (late readers) */
+	_Atomic(uint64_t) Hole; /* 8: meaningless: a late reader of an earlier head may stamp it (late readers, none) */
 	_Atomic(uint32_t) Chain; /* 16: next tail (lock holder, while odd) */
 	unsigned char hole0[4];
 };

@@ -49,6 +49,7 @@ type Struct struct {
 // Field is one word, or Count equal words, of a Struct.
 type Field struct {
 	Name, Type, Writer, Order, Doc string
+	Initial                        string // what it is when its struct is made; words, as Writer and Order
 	Offset, Count                  uint64
 	Since                          uint32 // the minor version that added it, in bytes that were reserved
 }
@@ -111,8 +112,8 @@ func run(specPath, protocol, out, header string) error {
 	return os.WriteFile(protocol, []byte(text), 0o644)
 }
 
-// check refuses fields that overlap, run over, are misaligned or out of order,
-// and minor versions that could not share memory with the others of their major.
+// check refuses fields that overlap, run over, are misaligned, out of order or not
+// fully described, and minor versions that could not share memory with the others of their major.
 func check(s Spec) error {
 	errs := []error{checkMinor(s)}
 	for _, st := range s.Structs {
@@ -128,6 +129,11 @@ func check(s Spec) error {
 				errs = append(errs, fmt.Errorf("%s.%s: offset %d lies before the end %d of the field above", st.Name, f.Name, f.Offset, end))
 			}
 			end = f.Offset + f.size()
+			for what, text := range map[string]string{"writer": f.Writer, "ordering": f.Order, "initial value": f.Initial, "meaning": f.Doc} {
+				if text == "" {
+					errs = append(errs, fmt.Errorf("%s.%s: no %s", st.Name, f.Name, what))
+				}
+			}
 		}
 		if end > st.Size || st.Size%8 != 0 {
 			errs = append(errs, fmt.Errorf("%s: size %d, but its fields end at %d", st.Name, st.Size, end))
@@ -212,11 +218,7 @@ func goSource(s Spec) string {
 			if f.Count > 1 {
 				typ = "[" + strconv.FormatUint(f.Count, 10) + "]" + typ
 			}
-			note := f.Writer
-			if f.Order != "" {
-				note += ", " + f.Order
-			}
-			fmt.Fprintf(&b, "\t%s %s // %d: %s (%s)\n", f.Name, typ, f.Offset, doc(f.Doc, f.Since), note)
+			fmt.Fprintf(&b, "\t%s %s // %d: %s (%s, %s)\n", f.Name, typ, f.Offset, doc(f.Doc, f.Since), f.Writer, f.Order)
 			end = f.Offset + f.size()
 		}
 		if st.Size > end {
@@ -336,13 +338,13 @@ func constantTables(s Spec) string {
 
 func structTable(st Struct) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s; %d bytes.\n\n| offset | bytes | field | writer | ordering | meaning |\n|---|---|---|---|---|---|\n", st.Name, st.Doc, st.Size)
+	fmt.Fprintf(&b, "%s: %s; %d bytes.\n\n| offset | bytes | field | writer | ordering | initial | meaning |\n|---|---|---|---|---|---|---|\n", st.Name, st.Doc, st.Size)
 	for _, f := range st.Fields {
 		width := strconv.FormatUint(f.width(), 10)
 		if f.Count > 1 {
 			width += " x " + strconv.FormatUint(f.Count, 10)
 		}
-		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s |\n", f.Offset, width, f.Name, f.Writer, f.Order, doc(f.Doc, f.Since))
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s | %s |\n", f.Offset, width, f.Name, f.Writer, f.Order, f.Initial, doc(f.Doc, f.Since))
 	}
 	return b.String()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,13 +47,39 @@ func TestCheck_BadLayouts_Refused(t *testing.T) {
 		"end at 16":           {Name: "S", Size: 8, Fields: []Field{u64("F", 8)}},
 		"size 12":             {Name: "S", Size: 12, Fields: []Field{u64("F", 0)}},
 	} {
-		if err := check(Spec{Structs: []Struct{s}}); err == nil || !strings.Contains(err.Error(), want) {
+		if err := check(described(Spec{Structs: []Struct{s}})); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
 	good := Struct{Name: "S", Size: 16, Fields: []Field{{Name: "F", Type: "u32"}, {Name: "G", Type: "u32", Offset: 4}, u64("H", 8)}}
-	if err := check(Spec{Structs: []Struct{good}}); err != nil {
+	if err := check(described(Spec{Structs: []Struct{good}})); err != nil {
 		t.Error(err)
+	}
+}
+
+// described gives every field the words that a field has to have.
+func described(s Spec) Spec {
+	for _, st := range s.Structs {
+		for i := range st.Fields {
+			f := &st.Fields[i]
+			f.Writer, f.Order, f.Initial, f.Doc = "any", "seq-cst store", "0", cmp.Or(f.Doc, "a word")
+		}
+	}
+	return s
+}
+
+func TestCheck_FieldWithoutItsWords_Refused(t *testing.T) {
+	for want, take := range map[string]func(*Field){
+		"S.F: no writer":        func(f *Field) { f.Writer = "" },
+		"S.F: no ordering":      func(f *Field) { f.Order = "" },
+		"S.F: no initial value": func(f *Field) { f.Initial = "" },
+		"S.F: no meaning":       func(f *Field) { f.Doc = "" },
+	} {
+		s := described(Spec{Structs: []Struct{{Name: "S", Size: 8, Fields: []Field{{Name: "F", Type: "u64"}}}}})
+		take(&s.Structs[0].Fields[0])
+		if err := check(s); err == nil || err.Error() != want {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ func TestMinor_AddsInReservedBytes_SameFingerprint(t *testing.T) {
 	s := second([]Constant{{Name: "Two", Value: "2", Since: 1}},
 		Field{Name: "F", Type: "u32"}, Field{Name: "New", Type: "u32", Offset: 4, Since: 1, Doc: "added"},
 		Field{Name: "G", Type: "u64", Offset: 8}, Field{Name: "Late", Type: "u64", Offset: 24, Since: 1})
-	if err := check(s); err != nil {
+	if err := check(described(s)); err != nil {
 		t.Error(err)
 	}
 	if fingerprint(s) != fingerprint(first()) {
@@ -58,13 +58,13 @@ func TestMinor_MoreThanAnAddition_Refused(t *testing.T) {
 		"without since":       {second(nil, f, g, Field{Name: "New", Type: "u64", Offset: 16}), changed},
 		"constant without":    {second([]Constant{{Name: "Two", Value: "2"}}, f, g), changed},
 	} {
-		if err := check(c.spec); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := check(described(c.spec)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 	s := second(nil, f, g)
 	s.Fingerprint = ""
-	if err := check(s); err == nil {
+	if err := check(described(s)); err == nil {
 		t.Error("a minor version that does not say whose it is")
 	}
 }
