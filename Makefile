@@ -4,6 +4,7 @@ GO ?= go
 GO_NEEDED = 1.25
 PACKAGES = ./...
 FUZZTIME ?= 10s
+comma := ,
 
 .DEFAULT_GOAL := help
 
@@ -27,14 +28,17 @@ demo: build ## four processes do real work through one cache, and one is killed
 	bin/flagstone demo
 
 .PHONY: test
-test: go-version ## every test, the race run, 30 s of torture, 10 s of each fuzz target, and the models
+test: go-version ## every test, the race run, 30 s of torture in Go and mixed with C, the C client, conformance, fuzzing, the models
 	$(GO) vet $(PACKAGES)
 	$(GO) test $(PACKAGES)
 	$(GO) test -race -short $(PACKAGES)
 	$(GO) test -tags steps -v ./internal/crash
 	$(GO) run ./cmd/flagstone torture --seconds 30
+	@if command -v cc >/dev/null; then $(MAKE) -C clients/c test; else echo "the C client is not tested: it needs a C compiler"; fi
+	$(MAKE) conform FOR=5 SUITES=vectors,peer,peers,fuzz MIXES=$(MIXED) REPORT=
+	$(MAKE) conform FOR=30 SUITES=torture MIXES=$(MIXED) REPORT=
 	cd bench && $(GO) test ./...
-	$(MAKE) fuzz
+	$(MAKE) fuzz FUZZTIME=5s
 	@if command -v spin >/dev/null && command -v cc >/dev/null; then $(MAKE) models; \
 	else echo "the models are not checked: they need spin and a C compiler (Debian: apt install spin gcc)"; fi
 
@@ -69,6 +73,23 @@ generate: go-version ## make internal/layout and the tables of spec/PROTOCOL.md 
 vectors: go-version ## make spec/vectors anew, from what the Go testee answers
 	$(GO) build -o bin/testee-go ./conformance/testee
 	$(GO) run ./conformance/internal/vectors/gen bin/testee-go spec/vectors
+
+# What conform runs: suites, seconds of torture and of fuzzing with each mix, which mixes (all), and where its report goes.
+SUITES ?= vectors,peer,peers,torture,fuzz
+FOR ?= 30
+MIXES ?=
+MIXED = $(if $(shell command -v cc),go$(comma)c,go$(comma)go)
+REPORT ?= docs/conformance.md
+TESTEES = --testee go=bin/testee-go $(if $(shell command -v cc),--testee c=clients/c/build/testee)
+
+.PHONY: conform
+conform: go-version
+	$(GO) build -o bin/testee-go ./conformance/testee
+	@if command -v cc >/dev/null; then $(MAKE) -C clients/c testee; else echo "without the C client: it needs a C compiler"; fi
+	$(GO) run ./conformance run $(TESTEES) $(addprefix --mix ,$(MIXES)) --suite $(SUITES) --seconds $(FOR) --expect conformance/expected.txt $(if $(REPORT),--report $(REPORT))
+
+.PHONY: conformance
+conformance: conform ## Go with Go, C with C, and both mixed, through the conformance runner; writes docs/conformance.md
 
 .PHONY: check
 check: go-version ## generate, format, vet, lint, cross-build; fail on any difference
