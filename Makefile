@@ -49,6 +49,10 @@ test-all: go-version ## everything longer: long variants, repeated, and 2 minute
 crash: go-version ## kill a process at every step, and those who recover from it; some 20 minutes; writes docs/crash-matrix.md
 	FLAGSTONE_LONG=1 FLAGSTONE_CRASH_TABLE=$(CURDIR)/docs/crash-matrix.md $(GO) test -tags steps -count 1 -timeout 3h -v ./internal/crash
 
+.PHONY: conformance
+conformance: go-version ## Go with Go, C with C, and both mixed: all suites; writes docs/conformance.md
+	$(GO) run ./conformance --report docs/conformance.md $(CONFORMANCEFLAGS)
+
 .PHONY: fuzz
 fuzz: go-version ## run each fuzz target for FUZZTIME (10s)
 	@set -e; for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \

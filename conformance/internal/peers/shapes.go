@@ -61,7 +61,7 @@ var stewards = []suite.Case{
 
 // leads waits until the testee, which works, is the steward that testee 1 sees.
 func leads(t *suite.T, i int, region string) {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(t.Options.Patience); time.Now().Before(end); {
 		t.OK(i, "set", testee.Hex("k"), "-")
 		if a := t.Do(1, "steward"); a.Kind == testee.OK && slices.Equal(a.Words, []string{region}) {
 			return
