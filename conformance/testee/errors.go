@@ -79,6 +79,9 @@ var names = []struct {
 
 // nameOf returns the protocol's name of an error; "other" is one that it has none for.
 func nameOf(err error) string {
+	if size := new(table.SizeError); errors.As(err, &size) && size.Got > size.Want {
+		return "oversized"
+	}
 	for _, n := range names {
 		if errors.Is(err, n.err) {
 			return n.name

@@ -20,7 +20,7 @@ func stat(s *session, _ *line) (answer, error) {
 			if err != nil {
 				return false, err
 			}
-			rows = append(rows, fmt.Sprintf("%d %s %d %d %d", i, hex16(tiers[i].ID()), st.Records, st.Cells, st.Bytes))
+			rows = append(rows, fmt.Sprintf("%d %s %d %d %d", tiers[i].Tier(), hex16(tiers[i].ID()), st.Records, st.Cells, st.Bytes))
 		}
 		return true, nil
 	})
