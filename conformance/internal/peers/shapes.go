@@ -118,7 +118,7 @@ var shapes = []suite.Case{
 		1: drain 1 -> ok 8
 		`+repeat(8, "0: peek 'k%d' -> ok 'v' *\n2: get 'k%d' -> ok 'v' *")+`
 		0: refresh -> ok 1
-		1: entries -> ok 1
+		1: ~ entries -> ok 1
 		| *
 		0: set 'new' 'v' -> ok _
 		1: get 'new' -> ok 'v' *
