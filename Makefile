@@ -10,7 +10,7 @@ comma := ,
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: go-version
 go-version:
@@ -52,6 +52,10 @@ test-all: go-version ## everything longer: long variants, repeated, and 2 minute
 .PHONY: crash
 crash: go-version ## kill a process at every step, and those who recover from it; some 20 minutes; writes docs/crash-matrix.md
 	FLAGSTONE_LONG=1 FLAGSTONE_CRASH_TABLE=$(CURDIR)/docs/crash-matrix.md $(GO) test -tags steps -count 1 -timeout 3h -v ./internal/crash
+
+.PHONY: conformance
+conformance: go-version ## Go with Go, C with C, and both mixed: all suites; writes docs/conformance.md
+	$(GO) run ./conformance --report docs/conformance.md $(CONFORMANCEFLAGS)
 
 .PHONY: fuzz
 fuzz: go-version ## run each fuzz target for FUZZTIME (10s)

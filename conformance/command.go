@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,6 +42,7 @@ type app struct {
 	expect  string
 	vectors string
 	dir     string
+	wait    time.Duration
 	json    bool
 	report  string
 
@@ -85,6 +87,7 @@ func (a *app) command() *cobra.Command {
 	flags.StringVar(&a.expect, "expect", "", "file with the failures that are expected: lines of SUITE/NAME[@MIX] and the reason")
 	flags.StringVar(&a.vectors, "vectors", "", "directory of the vectors (default: spec/vectors of this tree)")
 	flags.StringVar(&a.dir, "dir", suite.DefaultDir(), "directory in which domains are made")
+	flags.DurationVar(&a.wait, "patience", suite.DefaultPatience, "how long what is to happen by itself may take")
 	flags.BoolVar(&a.json, "json", false, "print JSON")
 	flags.StringVar(&a.report, "report", "", "write a report in Markdown to this file")
 	root.AddCommand(run, list)
@@ -160,7 +163,7 @@ func (a *app) plan() (p suite.Plan, err error) {
 			return p, fmt.Errorf("%s: %w", a.expect, err)
 		}
 	}
-	p.Options = suite.Options{Seed: a.seed, Seconds: a.seconds, Kills: a.kills, Procs: a.procs, Vectors: a.vectors, Dir: a.dir}
+	p.Options = suite.Options{Seed: a.seed, Seconds: a.seconds, Kills: a.kills, Procs: a.procs, Vectors: a.vectors, Dir: a.dir, Patience: a.wait}
 	if p.Options.Vectors == "" {
 		p.Options.Vectors = vectorsDir()
 	}

@@ -18,20 +18,15 @@ var names = []struct {
 	name string
 }{
 	{flagstone.ErrForked, "forked"},
-	{flagstone.ErrUnattached, "unattached"},
 	{flagstone.ErrDestroyed, "destroyed"},
 	{flagstone.ErrNoSlab, "noslab"},
 	{flagstone.ErrSlabExists, "slabexists"},
 	{flagstone.ErrClaimLost, "claimlost"},
 	{flagstone.ErrNotHeld, "notheld"},
 	{table.ErrTooManyHeld, "toomanyheld"},
-	{table.ErrTooManyMapped, "toomanymapped"},
 	{table.ErrNoEntry, "noentry"},
 	{table.ErrNoMutex, "nomutex"},
 	{flagstone.ErrNoRegion, "noregion"},
-	{flagstone.ErrNoSpace, "nospace"},
-	{flagstone.ErrNoMemory, "nomemory"},
-	{flagstone.ErrNoDescriptor, "nodescriptor"},
 	{table.ErrUnsafeDir, "unsafe"},
 	{table.ErrUnsafeFile, "unsafe"},
 	{flagstone.ErrAccess, "access"},
@@ -53,6 +48,11 @@ var names = []struct {
 	{table.ErrOversized, "oversized"},
 	{flagstone.ErrForeign, "foreign"},
 	{table.ErrNotReady, "notready"},
+	{flagstone.ErrUnattached, "unattached"}, // whose cause says no more than that
+	{table.ErrTooManyMapped, "toomanymapped"},
+	{flagstone.ErrNoSpace, "nospace"},
+	{flagstone.ErrNoMemory, "nomemory"},
+	{flagstone.ErrNoDescriptor, "nodescriptor"},
 	{flagstone.ErrRetired, "retired"},
 	{flagstone.ErrState, "state"},
 	{signal.ErrChanged, "state"},
@@ -79,6 +79,9 @@ var names = []struct {
 
 // nameOf returns the protocol's name of an error; "other" is one that it has none for.
 func nameOf(err error) string {
+	if size := new(table.SizeError); errors.As(err, &size) && size.Got > size.Want {
+		return "oversized"
+	}
 	for _, n := range names {
 		if errors.Is(err, n.err) {
 			return n.name

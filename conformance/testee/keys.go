@@ -54,12 +54,13 @@ func (k key) in(ctx context.Context, v inside.View, create bool) (out slab.Key, 
 	return v.Key(k.bytes), true, nil
 }
 
-// written returns how a scanned record's key is written.
-func written(n slab.Name) string {
+// written returns how a scanned record's key is written. An id of 0, which only damage
+// makes, shows in the hash, which is that of id and key.
+func written(v inside.View, n slab.Name) string {
 	switch {
 	case n.ByHash:
 		return "#" + hex16(n.Hash)
-	case n.Scope != 0:
+	case n.Scope != 0 || v.HashOf(n.Key) != n.Hash:
 		return text(append(binary.LittleEndian.AppendUint64(nil, n.Scope), n.Key...))
 	}
 	return text(n.Key)

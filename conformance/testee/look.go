@@ -20,7 +20,7 @@ func stat(s *session, _ *line) (answer, error) {
 			if err != nil {
 				return false, err
 			}
-			rows = append(rows, fmt.Sprintf("%d %s %d %d %d", i, hex16(tiers[i].ID()), st.Records, st.Cells, st.Bytes))
+			rows = append(rows, fmt.Sprintf("%d %s %d %d %d", tiers[i].Tier(), hex16(tiers[i].ID()), st.Records, st.Cells, st.Bytes))
 		}
 		return true, nil
 	})
@@ -33,12 +33,20 @@ func stat(s *session, _ *line) (answer, error) {
 func dump(s *session, l *line) (answer, error) {
 	ctx, cancel := l.waiting()
 	defer cancel()
+	tiers, err := s.cache.Tiers()
+	if err != nil {
+		return answer{}, err
+	}
 	var rows []string
-	err := s.under.Update(ctx, func(v inside.View) error {
+	err = s.under.Update(ctx, func(v inside.View) error {
 		all, err := v.Dump(ctx)
 		rows = nil
 		for _, d := range all {
-			rows = append(rows, fmt.Sprintf("shard %d %d %d %d %d %d %d", d.Tier, d.Shard, d.Live, d.Used, d.Sequence, d.Turn, d.Small))
+			number := d.Tier
+			if number < len(tiers) { // else it has come since
+				number = tiers[number].Tier()
+			}
+			rows = append(rows, fmt.Sprintf("shard %d %d %d %d %d %d %d", number, d.Shard, d.Live, d.Used, d.Sequence, d.Turn, d.Small))
 			for i := range d.Records {
 				r := &d.Records[i]
 				queue := "main"

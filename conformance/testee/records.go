@@ -335,7 +335,7 @@ func scan(s *session, l *line) (answer, error) {
 	err := s.under.Update(ctx, func(v inside.View) error {
 		return v.ScanFrom(ctx, &at, func(r slab.Record) bool {
 			if r.Expiry == 0 || r.Expiry > s.wall() {
-				rows = append(rows, written(r.Name)+" "+row(&r.Item))
+				rows = append(rows, written(v, r.Name)+" "+row(&r.Item))
 			}
 			return true
 		})

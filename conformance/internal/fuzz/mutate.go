@@ -145,3 +145,10 @@ func (m *mutant) renumbered() bool {
 	}
 	return false
 }
+
+// lru reports whether the first slab is in the lru order.
+func (m *mutant) lru() bool {
+	const at = layout.OffsetSlabHeaderOrder
+	b := m.files[1].Bytes
+	return len(b) >= at+4 && binary.LittleEndian.Uint32(b[at:]) == layout.OrderLRU
+}

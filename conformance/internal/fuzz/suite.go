@@ -111,7 +111,7 @@ func (f *fuzzer) compare(m *mutant, script []step, calls [2][]*testee.Call) (err
 	if err != nil {
 		return err
 	}
-	j := judge{strict: f.strict, anew: m.renumbered()}
+	j := judge{strict: f.strict, anew: m.renumbered(), lru: m.lru()}
 	for i, s := range script {
 		a, b := said[0][i], said[1][i]
 		why, over := s.rule(&j, a, b)

@@ -8,7 +8,7 @@ import (
 // claims are the cases of section 15.
 var claims = []suite.Case{
 	script.Case("claim-fill", suite.Writer, "15 Claim; 15 Fill", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		now -> ok $wall _
 		claim 'k' 60000 -> ok claim $c
 		get 'k' -> no
@@ -21,13 +21,13 @@ var claims = []suite.Case{
 		| 0 _ 1 1 2
 		check -> ok 0`),
 	script.Case("claim-of-a-value", suite.Writer, "15 Claim 1", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		set 'k' 'v'
 		claim 'k' 60000 -> ok value 'v'
 		stat -> ok 1
 		| 0 _ 1 1 2`),
 	script.Case("claim-release", suite.Writer, "15 Release", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		release 'k' $c -> ok
 		release 'k' $c -> err claimlost
@@ -38,7 +38,7 @@ var claims = []suite.Case{
 		stat -> ok 1
 		| 0 _ 1 1 2`),
 	script.Case("claim-wrong-version", suite.Writer, "15 Fill 1", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		fill 'k' 1024 'v' -> err claimlost
 		claim 'k' 60000 -> ok claim $c
 		fill 'k' $c+1024 'v' -> err claimlost
@@ -47,21 +47,21 @@ var claims = []suite.Case{
 		get 'k' -> no
 		fill 'k' $c 'v' -> ok _`),
 	script.Case("claim-deadline", suite.Writer, "15 Judging", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 100 -> ok claim $c
 		~ claim 'k' 60000 -> ok claim $d
 		fill 'k' $c 'old' -> err claimlost
 		fill 'k' $d 'new' -> ok _
 		get 'k' -> ok 'new' *`),
 	script.Case("claim-overdue-still-fills", suite.Writer, "15 Fill 1", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 1 -> ok claim $c
 		claim 'other' 100 -> ok claim _
 		~ claim 'other' 60000 -> ok claim _
 		fill 'k' $c 'v' -> ok _
 		get 'k' -> ok 'v' *`),
 	script.Case("claim-fail", suite.Writer, "15 Fail", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		now -> ok $wall _
 		claim 'k' 60000 -> ok claim $c
 		fail 'k' $c 'no such thing' until=$wall+60000 -> ok
@@ -73,20 +73,20 @@ var claims = []suite.Case{
 		claim 'k' 60000 -> ok value 'v'
 		check -> ok 0`),
 	script.Case("claim-fail-for-nobody-else", suite.Writer, "15 Fail; 15 Claim 2", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		fail 'k' $c 'broken' -> ok
 		claim 'k' 60000 -> ok claim $d
 		fill 'k' $d 'v' -> ok _`),
 	script.Case("claim-fail-until", suite.Writer, "15 Claim 2", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		now -> ok $wall _
 		claim 'k' 60000 -> ok claim $c
 		fail 'k' $c 'broken' until=$wall+150 -> ok
 		~ claim 'k' 60000 -> ok claim $d
 		fill 'k' $d 'v' -> ok _`),
 	script.Case("set-ends-the-claim", suite.Writer, "15 Whatever writes a key", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		set 'k' 'set' -> ok $v
 		fill 'k' $c 'loaded' -> err claimlost
@@ -94,7 +94,7 @@ var claims = []suite.Case{
 		stat -> ok 1
 		| 0 _ 1 1 4`),
 	script.Case("delete-ends-the-claim", suite.Writer, "15 Whatever writes a key", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		del 'k' -> no
 		fill 'k' $c 'loaded' -> err claimlost
@@ -102,13 +102,13 @@ var claims = []suite.Case{
 		stat -> ok 1
 		| 0 _ 0 0 0`),
 	script.Case("increment-ends-the-claim", suite.Writer, "15 Whatever writes a key; 14 Counters", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		incr 'k' 3 -> ok 3
 		fill 'k' $c {9} -> err claimlost
 		get 'k' -> ok {3} *`),
 	script.Case("failed-condition-keeps-the-claim", suite.Writer, "15 Whatever writes a key; 14 Conditions", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		replace 'k' 'v' -> no
 		cas 'k' 1024 'v' -> no
@@ -116,14 +116,14 @@ var claims = []suite.Case{
 		fill 'k' $c 'loaded' -> ok _
 		get 'k' -> ok 'loaded' *`),
 	script.Case("clear-ends-claims", suite.Writer, "15 Whatever writes a key; 14 Clear", `
-		open shards=4 entries=400
+		open shards=4 entries=400 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		clear -> ok _
 		fill 'k' $c 'loaded' -> err claimlost
 		stat -> ok 1
 		| 0 _ 0 0 0`),
 	script.Case("claim-keeps-the-expired", suite.Writer, "15 Claim 3; 15 Waiting", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		now -> ok $wall _
 		set 'k' 'old' expiry=$wall-1 stale=60
 		claim 'k' 60000 -> ok claim $c
@@ -133,7 +133,7 @@ var claims = []suite.Case{
 		stat -> ok 1
 		| 0 _ 1 1 4`),
 	script.Case("claim-record", suite.Writer, "15 Claim 3; 6 Record flags", `
-		open shards=1 entries=64
+		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		dump -> ok 2
 		| shard 0 0 1 1 1 *

@@ -11,7 +11,7 @@ const small = `open shards=1 entries=8 cell=128 maxkey=32 maxvalue=40 stamp=0`
 var tiers = []suite.Case{
 	script.Case("grow", suite.Full, "20 Growing; 10 Publishing", `
 		`+small+`
-		entries -> ok 1
+		~ entries -> ok 1
 		| open 1 0 $top $top _ 'primary'
 		refresh -> ok 1
 		grow 'more' 65536 -> ok $seg
@@ -177,7 +177,7 @@ var tiers = []suite.Case{
 		grow 'more' 65536
 		`+repeat(8, `set 'k%[1]d' 'v' tier=1 -> ok *`)+`
 		drain 1 -> ok 8
-		entries -> ok 1
+		~ entries -> ok 1
 		| open 1 0 * 
 		stat -> ok 1
 		| 0 _ 8 *
@@ -236,7 +236,7 @@ var tiers = []suite.Case{
 		slab 'other' 65536 -> ok $seg
 		move - 'other' 10 -> ok 0
 		retire 'other' -> ok
-		entries -> ok 1
+		~ entries -> ok 1
 		| open 1 0 _ _ _ 'primary'
 		retire 'other' -> err noslab
 		retire 'primary' -> err _

@@ -20,12 +20,14 @@ var locking = []suite.Case{
 		1: unlock 100 -> err notheld
 		0: unlock 100 -> ok`),
 	script.Case("mutex-is-handed-on", suite.Full, "12 Lock 4; 12 Unlock", both+`
+		2: open
 		0: lock 100
 		1: & lock 100 wait=10000
-		2: open
-		2: & lock 100 wait=10000
+		2: lock 100 wait=100 -> err busy
 		0: unlock 100
 		1: = -> ok
+		2: & lock 100 wait=10000
+		0: lock 100 wait=100 -> err busy
 		1: unlock 100
 		2: = -> ok
 		2: unlock 100

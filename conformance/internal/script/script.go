@@ -13,9 +13,6 @@ import (
 	"github.com/flagstone-shm/flagstone/conformance/internal/testee"
 )
 
-// patience is how long what is to become so may take.
-const patience = 15 * time.Second
-
 // step is a line of a script.
 type step struct {
 	line    int
@@ -134,7 +131,7 @@ func (s *script) step(st *step) error {
 		s.sent[st.who] = waiting[1:]
 		return s.compare(st, s.wait(st, waiting[0]))
 	case '~':
-		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(s.Options.Patience); ; time.Sleep(5 * time.Millisecond) {
 			err := s.compare(st, s.wait(st, s.Send(st.who, words...)))
 			if err == nil || time.Now().After(end) {
 				return err
@@ -203,8 +200,12 @@ func (s *script) signal(words []string) error {
 	case "kill":
 		return p.Kill()
 	case "gone": // by itself
-		<-p.Gone()
-		return nil
+		select {
+		case <-p.Gone():
+			return nil
+		case <-time.After(s.Options.Patience):
+			return errors.New("it lives on")
+		}
 	case "stop":
 		return p.Stop()
 	case "continue":

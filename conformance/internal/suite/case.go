@@ -3,6 +3,7 @@ package suite
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/flagstone-shm/flagstone/conformance/internal/testee"
 )
@@ -63,6 +64,8 @@ type Options struct {
 	Procs   int     // processes of the torture
 	Vectors string  // the directory with the vectors
 	Dir     string  // where domains are made
+
+	Patience time.Duration // for what is to become so by itself
 }
 
 // Mix is the testees of a run: one process each, or more by turns.

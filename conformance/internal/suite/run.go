@@ -74,6 +74,9 @@ func (j *job) id() string { return j.suite.Name + "/" + j.of.Name }
 
 // Run runs the plan. It returns an error only where nothing could be run.
 func Run(ctx context.Context, p Plan) ([]Result, error) {
+	if p.Options.Patience == 0 {
+		p.Options.Patience = DefaultPatience
+	}
 	levels, err := askLevels(p.Mixes)
 	if err != nil {
 		return nil, err
@@ -226,6 +229,9 @@ func (m Mix) maker(mixes []Mix, levels map[string]Level) testee.Program {
 	}
 	return testee.Program{}
 }
+
+// DefaultPatience is far more than anything takes.
+const DefaultPatience = 15 * time.Second
 
 // DefaultDir returns the directory for domains: in memory, where there is such a one.
 func DefaultDir() string {

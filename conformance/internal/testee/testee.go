@@ -280,9 +280,14 @@ func (t *Testee) Stop() error {
 	if err := t.signal(syscall.SIGSTOP); err != nil {
 		return fmt.Errorf("stop testee %s: %w", t.Program.Name, err)
 	}
-	for end := time.Now().Add(t.deadline); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(t.deadline); time.Now().Before(end); {
 		if standsStill(t.Pid()) {
 			return nil
+		}
+		select {
+		case <-t.exited:
+			return fmt.Errorf("stop testee %s: %w", t.Program.Name, ErrGone)
+		case <-time.After(time.Millisecond):
 		}
 	}
 	return fmt.Errorf("stop testee %s: it goes on", t.Program.Name)

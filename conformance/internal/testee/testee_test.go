@@ -205,3 +205,14 @@ func TestBytes_HexAndBack_IsTheSame(t *testing.T) {
 		}
 	}
 }
+
+func TestStop_ADeadTestee_IsSaidAtOnce(t *testing.T) {
+	p := start(t, 0, "get="+fake.Silent)
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := p.Stop(); err == nil || time.Since(begin) > testee.Deadline/2 {
+		t.Error(err, time.Since(begin))
+	}
+}

@@ -29,6 +29,18 @@ func (p process) SendAll(lines []string) []call {
 	return calls
 }
 
+// Stop gives up when the process ends instead.
+func (p process) Stop() error {
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.Testee.Stop() }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-p.Gone():
+		return testee.ErrGone
+	}
+}
+
 func start(p testee.Program) (peer, error) {
 	t, err := testee.Start(p, 0)
 	if err != nil {
