@@ -111,9 +111,18 @@ func (o *Order) Restore(n uint32) error {
 	return o.push(mainQueue, n)
 }
 
-// Promote moves record n to the front of the main queue and notes the turn in its
-// recency word.
+// Promote moves record n to the front and notes the turn in its recency word. The
+// s3fifo order, in which turns stand still and hits move nothing, only puts right a
+// turn that was damaged.
 func (o *Order) Promote(n uint32) error {
+	if o.raise != 0 {
+		c, err := o.cell(n)
+		if err == nil {
+			old := c.Recency.Load()
+			c.Recency.CompareAndSwap(old, Recency(Stamp(old), o.head.Turn.Load())|old&layout.RecencyCountMask) // pairs with Touch
+		}
+		return err
+	}
 	c, err := o.forward(n)
 	if err != nil {
 		return err

@@ -577,3 +577,24 @@ func TestWritten_TurnAdvancesOncePerTenthOfTheShard(t *testing.T) {
 		}
 	}
 }
+
+func TestPromote_S3FIFO_TurnPutRightAndNothingMoves(t *testing.T) {
+	o, head, w := newOrder(3, 1)
+	for n := uint32(1); n <= 3; n++ {
+		if err := o.Insert(n, uint64(n)<<32|1<<16); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := walk(t, o, smallQueue, w)
+	c := cellAt(w, 1)
+	c.Recency.Store(Recency(77, head.Turn.Load()+5) | 2)
+	if err := o.Promote(1); err != nil {
+		t.Fatal(err)
+	}
+	if word := c.Recency.Load(); Stamp(word) != 77 || count(c) != 2 || Due(word, head.Turn.Load()) {
+		t.Errorf("recency %#x", word)
+	}
+	if after := walk(t, o, smallQueue, w); !slices.Equal(before, after) || len(walk(t, o, mainQueue, w)) != 0 {
+		t.Errorf("%v, before %v", after, before)
+	}
+}

@@ -291,13 +291,13 @@ func (g Geometry) store(h *layout.SlabHeader) {
 // ReadGeometry reads the geometry from the header of a slab of fileSize bytes,
 // once, and refuses one that does not describe such a file.
 func ReadGeometry(file string, w shm.Window, fileSize uint64) (Geometry, error) {
-	g, _, err := readHeader(file, w, fileSize)
+	g, _, err := readHeader(file, w, fileSize, true)
 	return g, err
 }
 
 // readHeader returns the geometry and the identity that a header states.
-func readHeader(file string, live shm.Window, fileSize uint64) (g Geometry, id Identity, err error) {
-	w, err := format.Freeze(file, live, layout.SlabMagic, layout.SlabHeaderChecksummed, fileSize)
+func readHeader(file string, live shm.Window, fileSize uint64, reading bool) (g Geometry, id Identity, err error) {
+	w, err := format.Freeze(file, live, layout.SlabMagic, layout.SlabHeaderChecksummed, fileSize, reading)
 	if err != nil {
 		return g, id, err
 	}

@@ -101,7 +101,7 @@ func TestGeometry_AnyLegal_NothingOverlapsAndDecodesAsEncoded(t *testing.T) {
 		g.store(h)
 		h.Checksum.Store(format.Checksum(w, layout.SlabHeaderChecksummed))
 		h.Ready.Store(1)
-		got, id, err := readHeader("f", w, g.FileSize())
+		got, id, err := readHeader("f", w, g.FileSize(), false)
 		if err != nil || got != g || id != testID {
 			t.Fatalf("%+v, %+v, %v; want %+v", got, id, err, g)
 		}

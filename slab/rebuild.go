@@ -61,10 +61,11 @@ func (col *column) rebuild() {
 	}
 
 	// Pass 1: of the records of one key all but the newest are freed, before a
-	// slot can name one (rebuild.pml ONEPASS). Of a move's two the upper one stays.
+	// slot can name one (rebuild.pml ONEPASS). Of a move's two the upper one stays, of
+	// two of one version in one tier, which only damage makes, that in the lower cell.
 	slices.SortFunc(live, func(a, b survivor) int {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.key, b.key),
-			cmp.Compare(a.flags, b.flags), cmp.Compare(b.version, a.version), cmp.Compare(a.tier, b.tier))
+			cmp.Compare(a.flags, b.flags), cmp.Compare(b.version, a.version), cmp.Compare(a.tier, b.tier), cmp.Compare(a.cell, b.cell))
 	})
 	var newest survivor
 	live = slices.DeleteFunc(live, func(r survivor) bool {

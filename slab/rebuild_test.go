@@ -73,6 +73,28 @@ func TestRebuild_TwoLiveCellsOfOneKey_HigherVersionStays(t *testing.T) {
 	}
 }
 
+// Only damage makes two live heads of one version: all rebuilders keep the same one.
+func TestRebuild_TwoOfOneVersion_LowerCellStays(t *testing.T) {
+	victim, other, dying, _ := trio(t, Options{Entries: 200, Shards: 1})
+	var keys [50][]byte
+	for i := range keys {
+		keys[i] = fmt.Appendf(nil, "key %d", i)
+		must(t, victim.Set(bg, keys[i], []byte("lower"), 0))
+	}
+	dieHolding(t, victim, dying, keys[0], func(sh *shard, _ *Key) {
+		for i, k := range keys {
+			id := victim.Key(k)
+			n := fillOnly(t, sh, &id, "upper")
+			sh.cell(n).Version.Store(sh.cell(uint32(i) + 1).Version.Load())
+		}
+	})
+	must(t, other.Rebuild(bg))
+	for _, k := range keys {
+		mustGet(t, other, k, "lower")
+	}
+	sound(t, other)
+}
+
 // Every state in which write can be left by a death.
 func TestSet_DiesAfterAnyStep_OldOrNewValueAndSound(t *testing.T) {
 	eachOrder(t, checkSetDiesAfterAnyStep)

@@ -134,7 +134,7 @@ func OpenBelow(seg *shm.Segment, top *Slab, id Identity) (*Slab, error) {
 func openSlab(seg *shm.Segment, domain Domain, id Identity) (s *Slab, err error) {
 	defer seg.Catch(shm.Guard(), &err)
 	w, file := seg.Window(), seg.Name()
-	geo, has, err := readHeader(file, w, w.Len())
+	geo, has, err := readHeader(file, w, w.Len(), domain.ReadOnly)
 	if err != nil {
 		return nil, err
 	}

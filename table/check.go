@@ -94,7 +94,7 @@ func (s *surveyor) last(mend func() error, format string, args ...any) {
 
 // page compares the page that openers check with what this handle read of it.
 func (s *surveyor) page() {
-	_, err := readHeader(s.win, s.header.FileSize)
+	_, err := readHeader(s.win, s.header.FileSize, false)
 	if err != nil {
 		s.report(func() error { s.header.write(s.win); return nil }, "control: %v", err)
 	}
@@ -303,7 +303,7 @@ func (s *surveyor) inspect(kind uint32, id uint64) (size uint64, err error) {
 	}
 	defer seg.Close()
 	defer seg.Catch(shm.Guard(), &err)
-	page, err := format.Freeze(name, seg.Window(), layout.SlabMagic, layout.SlabHeaderChecksummed, size)
+	page, err := format.Freeze(name, seg.Window(), layout.SlabMagic, layout.SlabHeaderChecksummed, size, false)
 	if err != nil {
 		return size, err
 	}

@@ -126,7 +126,7 @@ func (d *domain) attach() (seg *shm.Segment, h header, err error) {
 	if seg, err = d.mapFile(d.control, roundUp(min(max(size, 1), biggest.FileSize), layout.PageSize)); err != nil {
 		return nil, h, err
 	}
-	if h, err = readGuarded(seg, size); err == nil {
+	if h, err = readGuarded(seg, size, d.readOnly); err == nil {
 		err = checkBoot(&h)
 	}
 	if err != nil {
@@ -141,9 +141,9 @@ func (d *domain) attach() (seg *shm.Segment, h header, err error) {
 	return seg, h, nil
 }
 
-func readGuarded(seg *shm.Segment, size uint64) (h header, err error) {
+func readGuarded(seg *shm.Segment, size uint64, reading bool) (h header, err error) {
 	defer seg.Catch(shm.Guard(), &err)
-	return readHeader(seg.Window(), size)
+	return readHeader(seg.Window(), size, reading)
 }
 
 func checkBoot(h *header) error {

@@ -124,12 +124,12 @@ func (h *header) write(w shm.Window) {
 // lies inside the file. It fails with a FormatError and changes nothing. The
 // bytes may be anything and may change meanwhile.
 func ReadGeometry(w shm.Window, fileSize uint64) (Geometry, error) {
-	h, err := readHeader(w, fileSize)
+	h, err := readHeader(w, fileSize, true)
 	return h.Geometry, err
 }
 
-func readHeader(live shm.Window, fileSize uint64) (header, error) {
-	w, err := format.Freeze(controlFile, live, layout.ControlMagic, layout.ControlHeaderChecksummed, fileSize)
+func readHeader(live shm.Window, fileSize uint64, reading bool) (header, error) {
+	w, err := format.Freeze(controlFile, live, layout.ControlMagic, layout.ControlHeaderChecksummed, fileSize, reading)
 	if err != nil {
 		return header{}, err
 	}

@@ -72,7 +72,7 @@ func TestHeader_DecodeOfEncode_Identity(t *testing.T) {
 		}
 		seg := shm.Heap(layout.PageSize)
 		h.write(seg.Window())
-		got, err := readHeader(seg.Window(), g.FileSize)
+		got, err := readHeader(seg.Window(), g.FileSize, false)
 		if err != nil || got != h {
 			t.Fatalf("%+v, %v, want %+v", got, err, h)
 		}

@@ -118,8 +118,9 @@ func Stamp(w shm.Window, magic, fileSize uint64) {
 
 // Freeze copies the header page of a file of fileSize bytes, so that it cannot
 // change between check and use, and checks the common fields and the checksum,
-// which stands at offset covered.
-func Freeze(file string, live shm.Window, magic, covered, fileSize uint64) (shm.Window, error) {
+// which stands at offset covered. Who is only reading may read what a later major
+// version writes, if that says so: WriteVersion is for those who take part.
+func Freeze(file string, live shm.Window, magic, covered, fileSize uint64, reading bool) (shm.Window, error) {
 	if size := min(live.Len(), fileSize); size < layout.PageSize {
 		return live, &Error{file, "file size", size, layout.PageSize, ErrTruncated}
 	}
@@ -128,6 +129,9 @@ func Freeze(file string, live shm.Window, magic, covered, fileSize uint64) (shm.
 	w.Write(0, live.Append(page[:0], 0, layout.PageSize))
 	h := shm.At[prefix](w, 0)
 	read, write, unknown := uint64(h.ReadVersion.Load()), uint64(h.WriteVersion.Load()), h.Incompatible.Load()&^layout.KnownIncompatible
+	if reading {
+		write = 0
+	}
 	return w, Check(file,
 		Equal("Magic", h.Magic.Load(), magic, ErrMagic),
 		Equal("Endian", h.Endian.Load(), layout.EndianMark, ErrEndian),

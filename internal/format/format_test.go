@@ -41,7 +41,7 @@ func TestFreeze_LaterChanges_DoNotShow(t *testing.T) {
 	h := shm.At[layout.SlabHeader](live, 0)
 	h.Shards.Store(4)
 	h.Checksum.Store(Checksum(live, layout.SlabHeaderChecksummed))
-	frozen, err := Freeze("file", live, layout.SlabMagic, layout.SlabHeaderChecksummed, 2*layout.PageSize)
+	frozen, err := Freeze("file", live, layout.SlabMagic, layout.SlabHeaderChecksummed, 2*layout.PageSize, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,13 +49,31 @@ func TestFreeze_LaterChanges_DoNotShow(t *testing.T) {
 	if got := shm.At[layout.SlabHeader](frozen, 0).Shards.Load(); got != 4 || frozen.Len() != layout.PageSize {
 		t.Fatalf("%d shards in %d bytes", got, frozen.Len())
 	}
-	if _, err := Freeze("file", live, layout.SlabMagic, layout.SlabHeaderChecksummed, 2*layout.PageSize); !errors.Is(err, ErrChecksum) {
+	if _, err := Freeze("file", live, layout.SlabMagic, layout.SlabHeaderChecksummed, 2*layout.PageSize, false); !errors.Is(err, ErrChecksum) {
 		t.Fatal(err)
 	}
-	if _, err := Freeze("file", live, layout.SlabMagic, layout.SlabHeaderChecksummed, 100); !errors.Is(err, ErrTruncated) {
+	if _, err := Freeze("file", live, layout.SlabMagic, layout.SlabHeaderChecksummed, 100, false); !errors.Is(err, ErrTruncated) {
 		t.Fatal(err)
 	}
-	if _, err := Freeze("file", shm.Window{}, layout.SlabMagic, layout.SlabHeaderChecksummed, 1<<40); !errors.Is(err, ErrTruncated) {
+	if _, err := Freeze("file", shm.Window{}, layout.SlabMagic, layout.SlabHeaderChecksummed, 1<<40, false); !errors.Is(err, ErrTruncated) {
 		t.Fatal(err)
+	}
+}
+
+func TestFreeze_LaterWriters_ReadersOnly(t *testing.T) {
+	live := shm.Heap(layout.PageSize).Window()
+	Stamp(live, layout.SlabMagic, layout.PageSize)
+	h := shm.At[layout.SlabHeader](live, 0)
+	h.WriteVersion.Store(layout.Major + 1)
+	h.Checksum.Store(Checksum(live, layout.SlabHeaderChecksummed))
+	for _, reading := range []bool{false, true} {
+		_, err := Freeze("file", live, layout.SlabMagic, layout.SlabHeaderChecksummed, layout.PageSize, reading)
+		if reading == errors.Is(err, ErrVersion) || reading != (err == nil) {
+			t.Errorf("reading %v: %v", reading, err)
+		}
+	}
+	h.ReadVersion.Store(layout.Major + 1)
+	if _, err := Freeze("file", live, layout.SlabMagic, layout.SlabHeaderChecksummed, layout.PageSize, true); !errors.Is(err, ErrVersion) {
+		t.Error(err)
 	}
 }
