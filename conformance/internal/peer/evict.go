@@ -40,6 +40,15 @@ var evictions = []suite.Case{
 		get 'old' -> no
 		get 'new' -> ok '2' *
 		evict $d+150 10 -> ok 0`),
+	script.Case("evict-cutoff-is-lowered", suite.Writer, "16 1", `
+		open shards=1 entries=64 stamp=1000
+		set 'a' '1'
+		dump -> ok 2
+		| shard 0 0 1 1 1 1 0
+		| record main 'a' 0 '1' _ 0 0 0 $s _
+		evict $s+1030 10 -> ok 0
+		evict $s+1031 10 -> ok 1
+		get 'a' -> no`),
 	script.Case("evict-limit", suite.Writer, "16 3", `
 		open shards=4 entries=400 stamp=0
 		now -> ok _ $d

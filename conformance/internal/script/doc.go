@@ -15,7 +15,7 @@
 // number or word that was met, or is met here for the first time, $name+5 a sum. In
 // answers _ is any word, * any further words, A..B a number between two, X|Y either word,
 // and "A / B" either answer.
-// Rows follow their command, a line each, with | in front. M is the process that
+// Rows follow their command, a line each, with | in front; a last one of * is any further rows. M is the process that
 // makes the domain where testees of lower levels are looked at. What comes after two
 // spaces and # is a comment.
 package script

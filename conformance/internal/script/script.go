@@ -170,19 +170,18 @@ func (s *script) compareWith(st *step, patterns []string, a testee.Answer) error
 	if !st.hasRows {
 		return nil
 	}
-	for i, row := range a.Rows {
-		if i == len(st.rows) {
-			return fmt.Errorf("row %d is too much", i+1)
-		}
-		if st.rows[i][0] == "*" {
-			return nil
-		}
-		if err := s.match(st.rows[i], strings.Split(row, " ")); err != nil {
+	rows := st.rows
+	rest := len(rows) > 0 && rows[len(rows)-1][0] == "*"
+	if rest {
+		rows = rows[:len(rows)-1]
+	}
+	if len(a.Rows) < len(rows) || len(a.Rows) > len(rows) && !rest {
+		return fmt.Errorf("%d rows, not %d", len(a.Rows), len(rows))
+	}
+	for i := range rows {
+		if err := s.match(rows[i], strings.Split(a.Rows[i], " ")); err != nil {
 			return fmt.Errorf("row %d: %w", i+1, err)
 		}
-	}
-	if len(st.rows) > len(a.Rows) && st.rows[len(a.Rows)][0] != "*" {
-		return fmt.Errorf("row %d is missing", len(a.Rows)+1)
 	}
 	return nil
 }

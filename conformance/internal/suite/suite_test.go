@@ -71,6 +71,24 @@ func TestRun_WrongAnswers_Fail(t *testing.T) {
 	}
 }
 
+func TestRun_Rows_AreComparedOneByOne(t *testing.T) {
+	for rows, want := range map[string]suite.Status{
+		"| *\n| b 2":        suite.Passed,
+		"| *":               suite.Passed,
+		"| a 1\n| *":        suite.Passed,
+		"| a 1\n| b 2\n| *": suite.Passed,
+		"| *\n| b 3":        suite.Failed,
+		"| a 1":             suite.Failed,
+		"|":                 suite.Failed,
+		"| a 1\n| b 2\n| c": suite.Failed,
+		"| a 2\n| *":        suite.Failed,
+	} {
+		if r := run(t, script.Case("c", suite.Full, "1", "scan\n"+rows), nil, `scan=ok 2\na 1\nb 2`); r.Status != want {
+			t.Errorf("%q: %v: %v", rows, r.Status, r.Messages)
+		}
+	}
+}
+
 func TestRun_Levels_DecideWhatIsOffered(t *testing.T) {
 	hello := func(level string) string { return strings.Replace(fake.Hello, "full", level, 1) }
 	for _, c := range []struct {

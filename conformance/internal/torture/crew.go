@@ -30,6 +30,7 @@ type crew struct {
 	pace     pace
 	nextLife atomic.Uint64
 	stopping sync.WaitGroup // those who let the stopped go on
+	calm     chan struct{}  // closed when nobody is killed or stopped any more
 
 	processes, kills, crashes, stopCount atomic.Uint64
 
@@ -46,7 +47,7 @@ const name = "torture"
 func newCrew(ctx context.Context, o Options) *crew {
 	c := &crew{
 		Options: o, start: start, ctx: ctx, began: now(), random: rand.New(rand.NewPCG(o.Seed, 0)),
-		keys: newSubjects(o.Procs), marks: make(watermarks, o.Procs), mutexes: mutual{holders: map[int]uint64{}},
+		keys: newSubjects(o.Procs), marks: make(watermarks, o.Procs), calm: make(chan struct{}), mutexes: mutual{holders: map[int]uint64{}},
 		report: Report{Commands: map[string]uint64{}, Refused: map[string]uint64{}},
 	}
 	c.order = []string{"lru", "s3fifo"}[c.random.IntN(2)]
@@ -80,6 +81,7 @@ func (c *crew) run() error {
 		all.Go(s.run)
 	}
 	c.disturb()
+	close(c.calm)
 	if err := all.Wait(); err != nil {
 		return err
 	}

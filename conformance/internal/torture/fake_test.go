@@ -316,7 +316,7 @@ func (f *fake) record(p *fakePeer, w []string, option map[string]string) testee.
 	}
 	last, _ := testee.Bytes(w[len(w)-1])
 	c := f.claims[key]
-	if c != nil && c.owner != p && c.owner.ended.Load() || c != nil && c.failed == "" && time.Now().After(c.deadline) {
+	if c != nil && c.failed == "" && (c.owner != p && c.owner.ended.Load() || time.Now().After(c.deadline)) { // nobody's
 		c = nil
 	}
 	switch w[0] {
@@ -399,14 +399,7 @@ func (f *fake) settle(key string, w []string, option map[string]string, put func
 	case "fail":
 		f.version++
 		until, _ := strconv.ParseInt(option["until"], 10, 64)
-		f.claims[key] = &seized{version: f.version, owner: c.maker(), failed: w[3], until: until}
+		f.claims[key] = &seized{version: f.version, failed: w[3], until: until}
 	}
 	return yes()
-}
-
-func (c *seized) maker() *fakePeer {
-	if c == nil {
-		return nil
-	}
-	return c.owner
 }

@@ -93,12 +93,15 @@ func (s *slot) live(l *life) bool {
 		}
 	}
 	s.marks[s.n].Store(int64(never))
-	if l.mutex != 0 { // others wait for it
-		l.sent = now()
-		l.fill(0)
-		return s.do(l)
+	l.sent = now()
+	l.fill(0) // gives back a mutex that others wait for
+	if len(l.burst) > 0 && !s.do(l) {
+		return false
 	}
-	return true
+	<-s.calm // it may have been killed at the last moment
+	l.sent, l.burst = now(), nil
+	l.tell("steward")
+	return s.do(l)
 }
 
 // doom has the process kill itself: with a column's lock, or after so many stores.
