@@ -223,7 +223,8 @@ func TestOpen_WhileCollectorHoldsLeases_Waits(t *testing.T) {
 	must(t, <-opened)
 }
 
-// keeps opens and closes over and over, and says if what it has open is taken away.
+// keeps opens and closes over and over, and says if what it has open is taken away. Now
+// and then it leaves it closed until somebody removes it, but not always so long.
 func keeps(o Options) error {
 	say("coming")
 	for n := uint64(0); ; n++ {
@@ -243,8 +244,10 @@ func keeps(o Options) error {
 		if err := t.Close(); err != nil {
 			return err
 		}
-		if n%8 == 0 {
-			time.Sleep(time.Millisecond) // not open
+		for end := time.Now().Add(rand.N(50 * time.Millisecond)); n%8 == 0 && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+			if _, err := os.Stat(t.Dir()); err != nil {
+				break
+			}
 		}
 	}
 }

@@ -368,6 +368,19 @@ func TestThread_NotOfTheProcess_Gone(t *testing.T) {
 	}
 }
 
+// ownThread says the number of its thread, which ends with it. It is not the first one,
+// which cannot end: whoever is on that holds it, and leaves the rest to another.
+func ownThread(tids chan<- int, quit <-chan bool) {
+	runtime.LockOSThread()
+	if tid := unix.Gettid(); tid != os.Getpid() {
+		tids <- tid
+	} else {
+		go ownThread(tids, quit)
+		defer runtime.UnlockOSThread()
+	}
+	<-quit
+}
+
 func TestSignal_Thread_ArrivesUntilItEnds(t *testing.T) {
 	arrived := make(chan os.Signal, 1)
 	signal.Notify(arrived, unix.SIGUSR2)
@@ -382,11 +395,7 @@ func TestSignal_Thread_ArrivesUntilItEnds(t *testing.T) {
 	}
 	defer p.Close()
 	tids, quit := make(chan int), make(chan bool)
-	go func() { // its thread ends with it
-		runtime.LockOSThread()
-		tids <- unix.Gettid()
-		<-quit
-	}()
+	go ownThread(tids, quit)
 	th, err := p.Thread(uint32(<-tids))
 	if err != nil {
 		t.Fatal(err)
