@@ -4,6 +4,8 @@ GO ?= go
 GO_NEEDED = 1.25
 PACKAGES = ./...
 FUZZTIME ?= 10s
+# The testees that are tested together: without a C compiler Go's alone.
+MIXED = $(if $(shell command -v cc),go$(comma)c,go$(comma)go)
 comma := ,
 
 .DEFAULT_GOAL := help
@@ -35,8 +37,8 @@ test: go-version ## every test, the race run, 30 s of torture in Go and mixed wi
 	$(GO) test -tags steps -v ./internal/crash
 	$(GO) run ./cmd/flagstone torture --seconds 30
 	@if command -v cc >/dev/null; then $(MAKE) -C clients/c test; else echo "the C client is not tested: it needs a C compiler"; fi
-	$(MAKE) conform FOR=5 SUITES=vectors,peer,peers,fuzz MIXES=$(MIXED) REPORT=
-	$(MAKE) conform FOR=30 SUITES=torture MIXES=$(MIXED) REPORT=
+	$(GO) run ./conformance --mix $(MIXED) --suite vectors,peer,peers,fuzz --seconds 5
+	$(GO) run ./conformance --mix $(MIXED) --suite torture --seconds 30
 	cd bench && $(GO) test ./...
 	$(MAKE) fuzz FUZZTIME=5s
 	@if command -v spin >/dev/null && command -v cc >/dev/null; then $(MAKE) models; \
@@ -77,23 +79,6 @@ generate: go-version ## make internal/layout and the tables of spec/PROTOCOL.md 
 vectors: go-version ## make spec/vectors anew, from what the Go testee answers
 	$(GO) build -o bin/testee-go ./conformance/testee
 	$(GO) run ./conformance/internal/vectors/gen bin/testee-go spec/vectors
-
-# What conform runs: suites, seconds of torture and of fuzzing with each mix, which mixes (all), and where its report goes.
-SUITES ?= vectors,peer,peers,torture,fuzz
-FOR ?= 30
-MIXES ?=
-MIXED = $(if $(shell command -v cc),go$(comma)c,go$(comma)go)
-REPORT ?= docs/conformance.md
-TESTEES = --testee go=bin/testee-go $(if $(shell command -v cc),--testee c=clients/c/build/testee)
-
-.PHONY: conform
-conform: go-version
-	$(GO) build -o bin/testee-go ./conformance/testee
-	@if command -v cc >/dev/null; then $(MAKE) -C clients/c testee; else echo "without the C client: it needs a C compiler"; fi
-	$(GO) run ./conformance run $(TESTEES) $(addprefix --mix ,$(MIXES)) --suite $(SUITES) --seconds $(FOR) --expect conformance/expected.txt $(if $(REPORT),--report $(REPORT))
-
-.PHONY: conformance
-conformance: conform ## Go with Go, C with C, and both mixed, through the conformance runner; writes docs/conformance.md
 
 .PHONY: check
 check: go-version ## generate, format, vet, lint, cross-build; fail on any difference

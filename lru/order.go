@@ -153,7 +153,7 @@ func (o *Order) Victim(keep uint32) (uint32, error) {
 		if of(c) == smallQueue {
 			stays, left = used >= smallUses, 0
 		}
-		if !stays || moves == layout.RelinkLimit {
+		if !stays || o.raise == 0 || moves == layout.RelinkLimit { // in the lru order counts mean nothing
 			return n, nil
 		}
 		if _, err := o.forward(n); err != nil {

@@ -598,3 +598,16 @@ func TestPromote_S3FIFO_TurnPutRightAndNothingMoves(t *testing.T) {
 		t.Errorf("%v, before %v", after, before)
 	}
 }
+
+func TestVictim_LRU_CountsMeanNothing(t *testing.T) {
+	o, _, w := newOrder(3, 0)
+	for n := uint32(1); n <= 3; n++ {
+		if err := o.Insert(n, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cellAt(w, 1).Recency.Or(layout.RecencyCountMask)
+	if n, err := o.Victim(0); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}
