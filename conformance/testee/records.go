@@ -210,7 +210,7 @@ func replace(s *session, l *line) (answer, error) {
 	}
 	return s.put(l, 1, func(ctx context.Context, v inside.View, k slab.Key, it *slab.Item) (uint64, bool, error) {
 		for {
-			there, found, err := v.Use(nil, k)
+			there, found, err := v.Look(nil, k, slab.Quiet|slab.Silent|slab.Deep)
 			if err != nil || !found {
 				return 0, false, err
 			}
