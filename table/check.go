@@ -311,6 +311,8 @@ func (s *surveyor) inspect(kind uint32, id uint64) (size uint64, err error) {
 	return size, format.Check(name,
 		format.Equal("SegmentID", h.SegmentID.Load(), id, format.ErrForeign),
 		format.Equal("DomainUUID[0]", h.DomainUUID[0].Load(), s.header.uuid[0], format.ErrForeign),
+		format.Equal("DomainUUID[1]", h.DomainUUID[1].Load(), s.header.uuid[1], format.ErrForeign),
+		format.Equal("HashSeed", h.HashSeed.Load(), s.header.seed, format.ErrForeign),
 		format.Size(size, h.FileSize.Load()),
 		format.Equal("Ready", h.Ready.Load(), 1, format.ErrNotReady),
 		format.Within("FileSize", size, layout.PageSize, math.MaxInt64, format.ErrGeometry),

@@ -18,6 +18,7 @@ var names = []struct {
 	name string
 }{
 	{flagstone.ErrForked, "forked"},
+	{flagstone.ErrUnattached, "unattached"}, // whatever the cause is
 	{flagstone.ErrDestroyed, "destroyed"},
 	{flagstone.ErrNoSlab, "noslab"},
 	{flagstone.ErrSlabExists, "slabexists"},
@@ -48,7 +49,6 @@ var names = []struct {
 	{table.ErrOversized, "oversized"},
 	{flagstone.ErrForeign, "foreign"},
 	{table.ErrNotReady, "notready"},
-	{flagstone.ErrUnattached, "unattached"}, // whose cause says no more than that
 	{table.ErrTooManyMapped, "toomanymapped"},
 	{flagstone.ErrNoSpace, "nospace"},
 	{flagstone.ErrNoMemory, "nomemory"},
@@ -79,7 +79,7 @@ var names = []struct {
 
 // nameOf returns the protocol's name of an error; "other" is one that it has none for.
 func nameOf(err error) string {
-	if size := new(table.SizeError); errors.As(err, &size) && size.Got > size.Want {
+	if size := new(table.SizeError); errors.As(err, &size) && size.Got > size.Want && !errors.Is(err, flagstone.ErrUnattached) {
 		return "oversized"
 	}
 	for _, n := range names {
