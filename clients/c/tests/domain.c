@@ -7,6 +7,10 @@ static struct domain *domain_test(uint32_t wake)
 	struct domain_options options = {.create = true, .wake = wake, .patience = 5000};
 	struct domain *d;
 	expect_ok(domain_open(test_dir, "domain", &options, &d));
+	/* Its thread has begun and is asleep: the lock of a sanitizer's allocator that it used at a fork would stay locked in the child. */
+	uint64_t limit = deadline_in(5000);
+	while (!atomic_load(&d->own->Sleeping) && !deadline_over(limit))
+		pause_us(100);
 	return d;
 }
 
@@ -262,19 +266,18 @@ static void domain_add_shared(struct domain *d)
 static void Domain_Mutex_ExcludesProcesses(void)
 {
 	domain_shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct domain *d = domain_test(FS_WakePoll);
 	pid_t pids[3];
 	for (int i = 0; i < 3; i++) {
-		pids[i] = fork();
+		pids[i] = fork(); /* before there are threads */
 		expect(pids[i] >= 0);
 		if (pids[i] == 0) {
 			struct domain *own = domain_test(FS_WakePoll);
 			domain_add_shared(own);
 			domain_release(own);
-			domain_release(d);
 			_exit(0);
 		}
 	}
+	struct domain *d = domain_test(FS_WakePoll);
 	domain_add_shared(d);
 	for (int i = 0; i < 3; i++) {
 		int status;

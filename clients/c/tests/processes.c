@@ -3,9 +3,9 @@
 
 static const flagstone_options processes_options = {.entries = 1000, .cell = 64, .max_value = 1000, .shards = 2, .wake = FLAGSTONE_WAKE_FUTEX};
 
-static void processes_write(void *context)
+static void processes_write(uint64_t unused)
 {
-	(void)context;
+	(void)unused;
 	flagstone *h = test_open(NULL);
 	char k[32];
 	expect(has(h, text_key("parent"), "here"));
@@ -21,7 +21,7 @@ static void Processes_Records_AreShared(void)
 	flagstone *h = test_open(&processes_options);
 	char k[32];
 	expect_ok(flagstone_set(h, text_key("parent"), "here", 4, NULL, NULL));
-	expect(in_child(processes_write, NULL) == 0);
+	expect(in_child(processes_write, 0) == 0);
 	for (int i = 0; i < 100; i++) {
 		flagstone_key key = number_key(k, i);
 		expect(has(h, key, k));
@@ -29,9 +29,9 @@ static void Processes_Records_AreShared(void)
 	test_end(h);
 }
 
-static void processes_hold(void *context)
+static void processes_hold(uint64_t unused)
 {
-	(void)context;
+	(void)unused;
 	flagstone *h = test_open(NULL);
 	expect_ok(flagstone_hold(h, text_key("a")));
 	expect_ok(flagstone_lock(h, 100, NULL));
@@ -50,7 +50,8 @@ static void Processes_DeadOwner_LosesItsLocks(void)
 	uint64_t reaped;
 	bool repair = false;
 	expect_ok(flagstone_set(h, text_key("a"), "before", 6, NULL, NULL));
-	expect(WIFSIGNALED(in_child(processes_hold, NULL)));
+	int status = in_child(processes_hold, 0);
+	expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	expect_ok(flagstone_set(h, text_key("b"), "", 0, NULL, NULL));
 	expect(has(h, text_key("a"), "before"));
 	expect_ok(flagstone_set(h, text_key("a"), "after", 5, NULL, NULL));
@@ -67,9 +68,8 @@ static void Processes_DeadOwner_LosesItsLocks(void)
 	test_end(h);
 }
 
-static void processes_forked(void *context)
+static void processes_forked(flagstone *h)
 {
-	flagstone *h = context;
 	expect_status(flagstone_get(h, text_key("a"), NULL), FLAGSTONE_FORKED);
 	expect_status(flagstone_set(h, text_key("a"), "", 0, NULL, NULL), FLAGSTONE_FORKED);
 	expect_ok(flagstone_reattach(h));
@@ -78,10 +78,6 @@ static void processes_forked(void *context)
 	flagstone_close(h);
 }
 
-static void processes_leave(void *context)
-{
-	flagstone_close(context);
-}
 
 static void Fork_Child_IsRefusedUntilReattached(void)
 {
@@ -89,9 +85,9 @@ static void Fork_Child_IsRefusedUntilReattached(void)
 	uint32_t before, after, generation;
 	expect_ok(flagstone_region(h, &before, &generation));
 	expect_ok(flagstone_set(h, text_key("a"), "parent", 6, NULL, NULL));
-	expect(in_child(processes_forked, h) == 0);
+	expect(in_fork(processes_forked, h) == 0);
 	expect(has(h, text_key("a"), "child"));
-	expect(in_child(processes_leave, h) == 0);
+	expect(in_fork(flagstone_close, h) == 0);
 	expect_ok(flagstone_set(h, text_key("a"), "parent", 6, NULL, NULL));
 	expect_ok(flagstone_reattach(h));
 	expect_ok(flagstone_region(h, &after, NULL));
@@ -99,11 +95,11 @@ static void Fork_Child_IsRefusedUntilReattached(void)
 	test_end(h);
 }
 
-static void processes_ring(void *context)
+static void processes_ring(uint64_t region)
 {
 	flagstone *h = test_open(NULL);
-	expect_ok(flagstone_ring(h, *(uint32_t *)context, 3));
-	expect_ok(flagstone_ring(h, *(uint32_t *)context, 31));
+	expect_ok(flagstone_ring(h, (uint32_t)region, 3));
+	expect_ok(flagstone_ring(h, (uint32_t)region, 31));
 	flagstone_close(h);
 }
 
@@ -116,7 +112,7 @@ static void Doorbell_Ring_IsHeard(void)
 		uint32_t region, reasons;
 		expect_ok(flagstone_region(h, &region, NULL));
 		expect_status(flagstone_await(h, 3, 10), FLAGSTONE_BUSY);
-		expect(in_child(processes_ring, &region) == 0);
+		expect(in_child(processes_ring, region) == 0);
 		expect_ok(flagstone_await(h, 3, 5000));
 		expect_ok(flagstone_await(h, 31, 5000));
 		expect_ok(flagstone_heard(h, &reasons, NULL));

@@ -81,25 +81,70 @@ static void expect_sound(flagstone *h)
 	expect(n == 0);
 }
 
-/* Runs f in a forked child, which opens handles of its own; returns how it ended. */
-static int in_child(void (*f)(void *), void *context)
+/*
+ * Children are forked by a process that was forked before the test, so that it has no threads: what a child of a process with threads may do is
+ * little, and with a sanitizer less. It is told what to run by a pipe, and says how that ended by another.
+ */
+struct test_order {
+	void (*run)(uint64_t argument);
+	uint64_t argument;
+};
+
+static int test_orders[2], test_results[2];
+
+static void children_serve(void)
 {
+	struct test_order order;
+	while (read(test_orders[0], &order, sizeof order) == sizeof order) {
+		int status = -1;
+		pid_t pid = fork();
+		if (pid == 0) {
+			order.run(order.argument);
+			_exit(0);
+		}
+		if (pid < 0 || waitpid(pid, &status, 0) != pid || write(test_results[1], &status, sizeof status) != sizeof status)
+			_exit(1);
+	}
+	_exit(0);
+}
+
+/* Before the test has threads. The server ends with the test. */
+static void children_begin(void)
+{
+	if (pipe(test_orders) < 0 || pipe(test_results) < 0)
+		abort();
+	if (fork() == 0) {
+		close(test_orders[1]);
+		children_serve();
+	}
+	close(test_orders[0]);
+}
+
+/* Runs f in a process of its own, which opens its handles; returns how it ended. */
+static int in_child(void (*f)(uint64_t), uint64_t argument)
+{
+	struct test_order order = {f, argument};
+	int status = -1;
+	expect(write(test_orders[1], &order, sizeof order) == sizeof order);
+	expect(read(test_results[0], &status, sizeof status) == sizeof status);
+	return status;
+}
+
+/* Runs f in a forked child that inherits the handle; its thread is to be asleep, with no lock of the process's allocator. */
+static int in_fork(void (*f)(flagstone *), flagstone *h)
+{
+	uint64_t limit = deadline_in(5000);
+	while (!atomic_load(&h->domain->own->Sleeping) && !deadline_over(limit))
+		pause_us(100);
 	pid_t pid = fork();
 	expect(pid >= 0);
 	if (pid == 0) {
-		f(context);
+		f(h);
 		_exit(0);
 	}
 	int status;
 	expect(waitpid(pid, &status, 0) == pid);
 	return status;
-}
-
-/* Processes that have handles, and so threads, fork here: what the children do is checked too. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void)
-{
-	return "die_after_fork=0";
 }
 
 #endif
