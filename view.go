@@ -223,7 +223,7 @@ func (c *Cache) stackEntries(stack uint64) (found []table.Entry) {
 	found = c.table.Entries()
 	for i := range found {
 		e := &found[i]
-		if stack == 0 && e.Kind == table.KindSlab && e.Tier == 0 && e.Name == c.slabName && e.State.Published() {
+		if stack == 0 && e.Kind == table.KindSlab && e.Tier == 0 && e.Stack == e.SegmentID && e.Name == c.slabName && e.State.Published() {
 			stack = e.SegmentID
 		}
 	}

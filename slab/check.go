@@ -228,8 +228,11 @@ func (c *checker) checkFree() {
 		n = c.cell(n).Chain.Load()
 	}
 	for n := uint32(1); n <= c.slab.geo.Cells; n++ {
-		if fresh := n > c.head.Bump.Load(); c.used[n] == fresh {
+		switch fresh := n > c.head.Bump.Load(); {
+		case c.used[n] == fresh:
 			c.report("cell %d is neither used nor free nor fresh, or two of them", n)
+		case fresh && c.cell(n).Version.Load() != 0:
+			c.report("cell %d was never used, and has version %#x", n, c.cell(n).Version.Load())
 		}
 	}
 }

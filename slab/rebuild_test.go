@@ -397,6 +397,7 @@ func TestCheck_SaysWhatIsWrong(t *testing.T) {
 		"elsewhere":  func(sh *shard) { sh.cells.Write(sh.cellOffset(2)+headSize, []byte("xx")) },
 		"damaged":    func(sh *shard) { sh.cell(2).ValueLength.Store(1 << 30) },
 		"not this":   func(sh *shard) { sh.cell(2).Version.Store(1 << 63) },
+		"never used": func(sh *shard) { sh.cell(sh.head.Bump.Load() + 1).Version.Store(layout.VersionFree) },
 		"link to":    func(sh *shard) { sh.bucketAt(0).Link.Store(1 << 40) },
 	} {
 		t.Run(name, func(t *testing.T) {

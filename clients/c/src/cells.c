@@ -9,7 +9,7 @@ static inline uint64_t version_make(uint64_t sequence, uint32_t shard)
 static inline bool version_live(uint64_t version, uint32_t shard)
 {
 	uint64_t low = (UINT64_C(1) << FS_VersionSequenceShift) - 1;
-	return (version & low) == (uint64_t)shard << FS_VersionShardShift && version > low && version < FS_VersionLimit;
+	return (version & low) == (uint64_t)shard << FS_VersionShardShift && version != 0 && version < FS_VersionLimit;
 }
 
 static inline bool version_garbage(uint64_t version, uint32_t shard)

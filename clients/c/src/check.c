@@ -97,7 +97,7 @@ static void check_cells(struct check *k)
 			check_say(k, "cell %" PRIu32 " has sequence %" PRIu64 ", the shard %" PRIu64, cell, version_sequence(version), sequence);
 		if (!version_live(version, s->number))
 			continue;
-		if (!cell_live(s, k->tier, cell, &found)) {
+		if (!cell_live(s, k->tier, cell, &found) || (found.flags & FS_FlagHashKey && found.key_length != 8)) {
 			check_say(k, "the record of cell %" PRIu32 " has impossible lengths", cell);
 			continue;
 		}
@@ -232,7 +232,7 @@ static flagstone_status check_tier(struct column *c, uint32_t tier, check_report
 	k.linked = bits + 4 * cells;
 	check_cells(&k);
 	check_index(&k);
-	k.small = order_s3fifo(s) ? check_list(&k, true) : 0;
+	k.small = check_list(&k, true);
 	uint64_t main = check_list(&k, false);
 	check_free(&k);
 	check_counts(&k, k.small + main);
