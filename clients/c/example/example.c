@@ -2,7 +2,7 @@
  * A value that is costly to make, made once for all processes of this host: whoever runs this program again within ten seconds, or at the
  * same time, is given the value that another has computed.
  *
- *	cc example.c $(pkg-config --cflags --libs flagstone) -o example && ./example
+ *	cc example.c $(pkg-config --cflags --libs flagstone) -o example && ./example [DIRECTORY]
  */
 #include <flagstone.h>
 #include <stdio.h>
@@ -19,14 +19,14 @@ static flagstone_status compute(void *context, flagstone_key key, void *buffer, 
 	return FLAGSTONE_OK;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	char buffer[256];
 	flagstone *cache;
 	flagstone_options options = {.entries = 10000};
 	flagstone_value value = {.buffer = buffer, .capacity = sizeof buffer};
 
-	if (flagstone_open(NULL, "example", &options, &cache) != FLAGSTONE_OK) {
+	if (flagstone_open(argc > 1 ? argv[1] : NULL, "example", &options, &cache) != FLAGSTONE_OK) {
 		fprintf(stderr, "open: %s\n", flagstone_error_text());
 		return 1;
 	}

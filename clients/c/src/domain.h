@@ -140,6 +140,7 @@ struct domain {
 	/* service.c */
 	pthread_t service;
 	bool serving;
+	_Atomic(uint32_t) listening;     /* private futex word: 1 once the thread has published how it is woken */
 	_Atomic(uint32_t) stop;
 	_Atomic(uint32_t) heard;         /* the application's reasons that nobody has taken yet */
 	_Atomic(uint32_t) news;          /* private futex word, moves with heard */

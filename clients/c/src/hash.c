@@ -1,6 +1,6 @@
 /*
- * XXH3-64 with a seed, from its public specification (the document "XXH3 Algorithm Overview" of the xxHash project). Short inputs, which keys
- * are, take one or two multiplications; from 241 bytes on there are eight lanes over stripes of 64 bytes, which compilers make vectors of.
+ * XXH3-64 with a seed, for any length; tests/hash.c has vectors of the reference implementation. Short inputs, which keys are, take one or two
+ * multiplications; from 241 bytes on there are eight lanes over stripes of 64 bytes, which compilers make vectors of.
  */
 #include "hash.h"
 

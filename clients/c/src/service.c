@@ -174,6 +174,8 @@ static void *service_main(void *context)
 	struct domain *d = context;
 	struct rounds rounds = {.changes = 0};
 	service_listen(d);
+	atomic_store(&d->listening, 1);
+	futex_wake(&d->listening, 1, false);
 	while (!atomic_load(&d->stop)) {
 		uint32_t seen = atomic_load(&d->own->Door);
 		service_hear(d, atomic_exchange(&d->own->Reasons, 0));
@@ -208,6 +210,7 @@ static flagstone_status service_start(struct domain *d)
 {
 	atomic_store(&d->busy, 1);
 	atomic_store(&d->stop, 0);
+	atomic_store(&d->listening, 0);
 	if (d->read)
 		return FLAGSTONE_OK;
 	flagstone_status status = d->options.wake == FS_WakeSignal ? service_handler(d) : FLAGSTONE_OK;
@@ -217,6 +220,9 @@ static flagstone_status service_start(struct domain *d)
 	if (error != 0)
 		return fail(FLAGSTONE_NOMEMORY, "start the thread of domain %s: %s", d->name, strerror(error));
 	d->serving = true;
+	/* Who has opened the domain can be rung. */
+	while (!atomic_load(&d->listening))
+		futex_wait(&d->listening, 0, 100 * MILLIS, false);
 	return FLAGSTONE_OK;
 }
 

@@ -63,6 +63,20 @@ static void Scan_EveryRecord_OnceWithoutIdsAndClaims(void)
 	test_end(h);
 }
 
+static void Scan_MoveUnderWay_YieldsTheUpperCopyOnly(void)
+{
+	struct page page = {0};
+	struct found found = {.key_length = 1, .value_length = 1, .version = 1024};
+	expect(page_take(&page, &found, 0, "a", "1"));
+	page.tier = 1;
+	expect(page_take(&page, &found, 0, "a", "2"));
+	expect(page_take(&page, &found, 0, "b", "3"));
+	found.flags = FS_FlagScoped; /* another key of the same bytes */
+	expect(page_take(&page, &found, 0, "a", "4"));
+	expect(page.count == 3 && page.item[0].record.tier == 0 && page.bytes[page.item[1].at] == 'b');
+	page_free(&page);
+}
+
 static void Evict_Cutoff_TakesTheOldestUpToTheLimit(void)
 {
 	flagstone *h = test_open(&many_options);
@@ -85,6 +99,33 @@ static void Evict_Cutoff_TakesTheOldestUpToTheLimit(void)
 	for (int i = 0; i < 10; i++)
 		expect(has(h, number_key(k, 1000 + i), "young"));
 	expect_sound(h);
+	test_end(h);
+}
+
+static void many_pass_time(flagstone *h, uint64_t millis)
+{
+	uint64_t begun, now;
+	expect_ok(flagstone_now(h, NULL, &begun));
+	do
+		expect_ok(flagstone_now(h, NULL, &now));
+	while (now < begun + millis);
+}
+
+static void Evict_Limit_TakesTheOldestFirst(void)
+{
+	flagstone *h = test_open(&many_options);
+	char k[32];
+	uint64_t removed;
+	for (int i = 0; i < 60; i++) {
+		if (i % 20 == 0)
+			many_pass_time(h, 20);
+		expect_ok(flagstone_set(h, number_key(k, i * 7 % 20 + i / 20 * 20), "x", 1, NULL, NULL));
+	}
+	many_pass_time(h, 60);
+	expect_ok(flagstone_evict(h, UINT64_MAX, 20, &removed));
+	expect(removed == 20 && many_left(h, 20) == 0 && many_left(h, 60) == 40);
+	expect_ok(flagstone_evict(h, UINT64_MAX, 20, &removed));
+	expect(removed == 20 && many_left(h, 40) == 0 && many_left(h, 60) == 20);
 	test_end(h);
 }
 
@@ -132,6 +173,20 @@ static void Clear_All_LeavesNothingAndEndsClaims(void)
 	many_fill(h, 1000, 0);
 	expect(many_left(h, 1000) == 1000);
 	expect_sound(h);
+	test_end(h);
+}
+
+static void Clear_NewerRecords_Stay(void)
+{
+	flagstone_options o = many_options;
+	o.shards = 1;
+	flagstone *h = test_open(&o);
+	bool still;
+	many_fill(h, 100, 0);
+	struct clearing op = {.h = h, .sequence = atomic_load(&stack_view(h->stack)->slab[0]->shards[0].head->Sequence)};
+	many_fill(h, 10, 0); /* these are newer */
+	expect_ok(clear_pass(&op, &still));
+	expect(still && op.removed == 90 && many_left(h, 100) == 10 && many_left(h, 10) == 10);
 	test_end(h);
 }
 

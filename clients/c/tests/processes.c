@@ -95,6 +95,29 @@ static void Fork_Child_IsRefusedUntilReattached(void)
 	test_end(h);
 }
 
+static flagstone *processes_second;
+
+static void processes_two(flagstone *h)
+{
+	expect_ok(flagstone_reattach(h));
+	expect(has(h, text_key("a"), "parent"));
+	expect_status(flagstone_get(processes_second, text_key("a"), NULL), FLAGSTONE_FORKED);
+	expect_ok(flagstone_reattach(processes_second));
+	expect(has(processes_second, text_key("a"), "parent"));
+	flagstone_close(h);
+	flagstone_close(processes_second);
+}
+
+static void Fork_TwoHandles_ComeBackEachByItself(void)
+{
+	flagstone *h = test_open(&processes_options);
+	expect_ok(flagstone_slab(h, NULL, &processes_second));
+	expect_ok(flagstone_set(processes_second, text_key("a"), "parent", 6, NULL, NULL));
+	expect(in_fork(processes_two, h) == 0);
+	flagstone_close(processes_second);
+	test_end(h);
+}
+
 static void processes_ring(uint64_t region)
 {
 	flagstone *h = test_open(NULL);
