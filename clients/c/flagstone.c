@@ -8,6 +8,10 @@
 
 #include "flagstone.h"
 
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
 #include "src/layout.h"
 
 #include "src/hash.h"

@@ -15,7 +15,7 @@ static inline flagstone_status lookup_answer(const struct answer *a, flagstone_v
 	return FLAGSTONE_OK;
 }
 
-static inline flagstone_status lookup_one(flagstone *handle, flagstone_key *key, unsigned mode, flagstone_value *value)
+static flagstone_status lookup_one(flagstone *handle, const flagstone_key *key, unsigned mode, flagstone_value *value)
 {
 	struct stored_key stored;
 	struct answer answer;
@@ -34,8 +34,64 @@ static inline flagstone_status lookup_one(flagstone *handle, flagstone_key *key,
 	return status == FLAGSTONE_OK && value ? lookup_answer(&answer, value) : status;
 }
 
+/* flagstone_get for the common case, a hit in the first bucket of tier 0 and in one cell: the steps of section 13 in a straight line, so that the
+ * processor has the next lookup's memory on its way. Everything else, errors too, it leaves to lookup_one. */
+static inline bool glance(flagstone *handle, const flagstone_key *key, uint64_t hash, flagstone_value *value)
+{
+	struct domain *d = handle->domain;
+	struct stack *stack = handle->stack;
+	if (unlikely(domain_ready(d) != FLAGSTONE_OK || handle->life != d->life || stack->reader || key->length > stack->max_key))
+		return false;
+	busy(d);
+	const struct slab *slab = stack_view(stack)->slab[0];
+	uint32_t shard = (uint32_t)hash & (stack->shards - 1), tag = (uint32_t)(hash >> FS_SlotTagShift);
+	const struct shard *s = &slab->shards[shard];
+	struct FS_Bucket *b = &s->buckets[bucket_of(&slab->geometry, hash)];
+	uint64_t epoch = atomic_load(&s->head->Epoch); /* pairs with who moves up or rebuilds */
+	unsigned match = bucket_match(b, tag);
+	if (unlikely(match == 0 || epoch & FS_EpochRebuilding))
+		return false;
+	_Atomic(uint64_t) *slot = &b->Slots[__builtin_ctz(match)];
+	uint64_t name = atomic_load(slot); /* pairs with the store that names a record */
+	uint32_t cell = slot_cell(name);
+	if (unlikely((uint32_t)(name >> FS_SlotTagShift) != tag || !cell_exists(s, cell)))
+		return false;
+	struct FS_CellHeader *h = cell_at(s, cell);
+	uint64_t version = atomic_load(&h->Version); /* pairs with the store of LIVE */
+	uint64_t recency = word_get(&h->Recency), expiry = word_get(&h->Expiry);
+	uint32_t length = word_get(&h->ValueLength), user = word_get(&h->UserTag);
+	if (unlikely(!version_live(version, shard) || word_get(&h->KeyFlags) != key->length || length > value->capacity ||
+	             key->length + (uint64_t)length > slab->geometry.cell_size - HEAD_BYTES ||
+	             ((expiry & FS_ExpiryMask) != 0 && expiry_over(expiry, clock_wall(d))) ||
+	             !bytes_equal((unsigned char *)h, HEAD_BYTES, key->bytes, key->length)))
+		return false;
+	if (likely(length > 0))
+		bytes_out(value->buffer, (unsigned char *)h, HEAD_BYTES + key->length, length);
+	fence(memory_order_acquire); /* pairs with the fence behind PART */
+	if (unlikely(atomic_load(&h->Version) != version || atomic_load(slot) != name || ((atomic_load(&s->head->Epoch) ^ epoch) & FS_EpochRebuildMask) != 0 ||
+	             domain_ready(d) != FLAGSTONE_OK))
+		return false;
+	value->length = length;
+	value->version = version;
+	value->expiry = expiry & FS_ExpiryMask;
+	value->stale = (uint32_t)(expiry >> FS_ExpiryStaleShift);
+	value->tag = user;
+	value->tier = 0;
+	value->expired = false;
+	if (unlikely(recency_stamp(recency) + stack->stamp_millis < clock_domain(d) ||
+	             recency_turn(recency) != (word_get(&s->head->Turn) & FS_RecencyTurnMask) || order_s3fifo(s))) {
+		struct answer used = {.recency = recency, .version = version, .tier = 0};
+		read_use(stack, stack_view(stack), shard, cell, &used);
+	}
+	count(d, FS_CounterHits, 1);
+	count(d, FS_CounterTierHits, 1);
+	return true;
+}
+
 flagstone_status flagstone_get(flagstone *handle, flagstone_key key, flagstone_value *value)
 {
+	if (likely(handle && value && key.bytes && !key.space) && glance(handle, &key, hash_xxh3(key.bytes, key.length, handle->stack->seed), value))
+		return FLAGSTONE_OK;
 	return lookup_one(handle, &key, 0, value);
 }
 
@@ -49,52 +105,41 @@ flagstone_status flagstone_stale(flagstone *handle, flagstone_key key, flagstone
 	return lookup_one(handle, &key, LOOKUP_STALE, value);
 }
 
-enum { BATCH = 64 };
+enum { BATCH = 16 }; /* keys whose lines are asked for before the first of them is looked up */
 
-/* Up to BATCH keys; those in namespaces without an id are misses and not looked up. */
-static flagstone_status batch_some(flagstone *handle, const flagstone_key *keys, flagstone_value *values, size_t many)
+/* Asks for the memory of plain keys, the buckets' first. */
+static inline void batch_ahead(const struct stack *stack, const flagstone_key *keys, uint64_t *hashes, size_t many)
 {
-	struct stored_key stored[BATCH];
-	struct key looked[BATCH];
-	struct answer answers[BATCH];
-	flagstone_status status[BATCH], first = FLAGSTONE_OK;
-	uint32_t place[BATCH], n = 0;
+	const struct slab *top = stack_view((struct stack *)stack)->slab[0];
 	for (size_t i = 0; i < many; i++) {
-		values[i].status = stored_key_begin(handle, &keys[i], false, &stored[i]);
-		if (values[i].status == FLAGSTONE_NO)
-			count(handle->domain, FS_CounterMisses, 1);
-		if (values[i].status != FLAGSTONE_OK)
-			continue;
-		looked[n] = stored[i].key;
-		answers[n].buffer = values[i].buffer;
-		answers[n].capacity = values[i].capacity;
-		place[n++] = (uint32_t)i;
+		hashes[i] = keys[i].bytes && !keys[i].space ? hash_xxh3(keys[i].bytes, keys[i].length, stack->seed) : 0;
+		bucket_prefetch(&top->shards[hashes[i] & (stack->shards - 1)], hashes[i]);
 	}
-	lookup_batch(handle->stack, looked, n, 0, answers, status);
-	for (uint32_t j = 0; j < n; j++) {
-		flagstone_value *value = &values[place[j]];
-		value->status = status[j] == FLAGSTONE_OK ? lookup_answer(&answers[j], value) : status[j];
-	}
-	for (size_t i = 0; i < many; i++) {
-		stored_key_end(&stored[i]);
-		if (first == FLAGSTONE_OK && values[i].status > FLAGSTONE_NO && values[i].status != FLAGSTONE_BUFFER)
-			first = values[i].status;
-	}
-	return first;
+	for (size_t i = 0; i < many; i++)
+		cells_prefetch(&top->shards[hashes[i] & (stack->shards - 1)], hashes[i]);
 }
 
 flagstone_status flagstone_batch(flagstone *handle, const flagstone_key *keys, flagstone_value *values, size_t many)
 {
+	uint64_t hashes[BATCH];
 	flagstone_status first = handle_enter(handle);
-	if (first != FLAGSTONE_OK)
+	if (unlikely(first != FLAGSTONE_OK)) {
+		for (size_t i = 0; i < many; i++)
+			values[i].status = first;
 		return first;
-	for (size_t done = 0; done < many; done += BATCH) {
-		size_t n = many - done < BATCH ? many - done : BATCH;
-		flagstone_status status = batch_some(handle, keys + done, values + done, n);
-		if (first == FLAGSTONE_OK)
-			first = status;
 	}
-	return handle_leave(handle, first);
+	for (size_t done = 0; done < many; done += BATCH) {
+		size_t end = many - done < BATCH ? many : done + BATCH;
+		batch_ahead(handle->stack, keys + done, hashes, end - done);
+		for (size_t i = done; i < end; i++)
+			values[i].status = likely(keys[i].bytes && !keys[i].space) && glance(handle, &keys[i], hashes[i - done], &values[i])
+			                       ? FLAGSTONE_OK
+			                       : lookup_one(handle, &keys[i], 0, &values[i]);
+		for (size_t i = done; i < end && first == FLAGSTONE_OK; i++)
+			if (values[i].status > FLAGSTONE_NO && values[i].status != FLAGSTONE_BUFFER)
+				first = values[i].status;
+	}
+	return first;
 }
 
 size_t flagstone_max_value(flagstone *handle)

@@ -47,6 +47,31 @@ static inline enum seen read_slot(const struct shard *s, const struct key *key, 
 	return found ? SEEN_RECORD : SEEN_NOTHING;
 }
 
+/* The slots whose tag is the key's, a bit each: without a branch, as which slot it is nobody can predict. */
+#ifndef BYTES_BY_WORDS /* on x86-64, which has SSE2: the halves need not be of one moment, as each slot that matches is looked at again */
+static inline unsigned bucket_match(const struct FS_Bucket *b, uint32_t tag)
+{
+	const __m128i *two = (const __m128i *)(const void *)b, want = _mm_set1_epi32((int)tag);
+	atomic_signal_fence(memory_order_seq_cst);
+	__m128 a = _mm_castsi128_ps(_mm_load_si128(two)), c = _mm_castsi128_ps(_mm_load_si128(two + 1));
+	__m128 d = _mm_castsi128_ps(_mm_load_si128(two + 2)), e = _mm_castsi128_ps(_mm_load_si128(two + 3));
+	atomic_signal_fence(memory_order_seq_cst);
+	__m128i low = _mm_castps_si128(_mm_shuffle_ps(a, c, _MM_SHUFFLE(3, 1, 3, 1))); /* the high halves of four slots */
+	__m128i high = _mm_castps_si128(_mm_shuffle_ps(d, e, _MM_SHUFFLE(3, 1, 3, 1)));
+	__m128i both = _mm_packs_epi32(_mm_cmpeq_epi32(low, want), _mm_cmpeq_epi32(high, want));
+	return (unsigned)_mm_movemask_epi8(_mm_packs_epi16(both, both)) & ((1u << FS_SlotsPerBucket) - 1);
+}
+#else
+static inline unsigned bucket_match(const struct FS_Bucket *b, uint32_t tag)
+{
+	unsigned match = 0;
+#pragma GCC unroll 7
+	for (unsigned i = 0; i < FS_SlotsPerBucket; i++)
+		match |= (unsigned)((uint32_t)(atomic_load_explicit(&b->Slots[i], memory_order_acquire) >> FS_SlotTagShift) == tag) << i;
+	return match;
+}
+#endif
+
 /* A tier's chain. *place is the cell found. SEEN_CHANGE: words would not stand still. */
 static inline enum seen read_tier(const struct shard *s, const struct key *key, struct answer *answer, uint32_t *place)
 {
@@ -54,8 +79,8 @@ static inline enum seen read_tier(const struct shard *s, const struct key *key, 
 	uint32_t tag = (uint32_t)(key->hash >> FS_SlotTagShift);
 	uint64_t link;
 	for (uint32_t steps = s->geometry->overflow + 1; b && steps > 0; b = bucket_next(s, b, &link), steps--)
-		for (unsigned i = 0; i < FS_SlotsPerBucket; i++)
-			for (unsigned tries = 0;; tries++) {
+		for (unsigned match = bucket_match(b, tag); match != 0; match &= match - 1)
+			for (unsigned tries = 0, i = (unsigned)__builtin_ctz(match);; tries++) {
 				uint64_t name = atomic_load(&b->Slots[i]); /* pairs with the store that names a record */
 				if (likely((uint32_t)(name >> FS_SlotTagShift) != tag || name == 0))
 					break;
@@ -240,36 +265,16 @@ static flagstone_status lookup(struct stack *stack, const struct key *key, unsig
 	return status;
 }
 
-/* --- Batches: the lines of some keys are on their way while others are looked up --- */
-
-enum { BATCH_AHEAD = 16 };
-
-/* The cells that the first bucket names for the key. */
-static inline void read_prefetch(const struct shard *s, const struct key *key)
+/* The cells that the first bucket names for the hash. */
+static inline void cells_prefetch(const struct shard *s, uint64_t hash)
 {
-	struct FS_Bucket *b = &s->buckets[bucket_of(s->geometry, key->hash)];
-	uint32_t tag = (uint32_t)(key->hash >> FS_SlotTagShift);
-	for (unsigned i = 0; i < FS_SlotsPerBucket; i++) {
-		uint64_t name = word_get(&b->Slots[i]);
-		if ((uint32_t)(name >> FS_SlotTagShift) == tag && cell_exists(s, slot_cell(name))) {
-			struct FS_CellHeader *h = cell_at(s, slot_cell(name));
-			__builtin_prefetch(h);
-			__builtin_prefetch((unsigned char *)h + FS_LineSize);
+	struct FS_Bucket *b = &s->buckets[bucket_of(s->geometry, hash)];
+	for (unsigned match = bucket_match(b, (uint32_t)(hash >> FS_SlotTagShift)); match != 0; match &= match - 1) {
+		uint32_t cell = slot_cell(word_get(&b->Slots[__builtin_ctz(match)]));
+		if (likely(cell_exists(s, cell))) {
+			__builtin_prefetch(cell_at(s, cell));
+			__builtin_prefetch((unsigned char *)cell_at(s, cell) + FS_LineSize);
 		}
-	}
-}
-
-static void lookup_batch(struct stack *stack, const struct key *keys, size_t number, unsigned mode, struct answer *answers, flagstone_status *status)
-{
-	struct slab *top = stack_view(stack)->slab[0];
-	for (size_t begin = 0; begin < number; begin += BATCH_AHEAD) {
-		size_t end = begin + BATCH_AHEAD < number ? begin + BATCH_AHEAD : number;
-		for (size_t i = begin; i < end; i++)
-			bucket_prefetch(&top->shards[key_shard(stack, &keys[i])], keys[i].hash);
-		for (size_t i = begin; i < end; i++)
-			read_prefetch(&top->shards[key_shard(stack, &keys[i])], &keys[i]);
-		for (size_t i = begin; i < end; i++)
-			status[i] = lookup(stack, &keys[i], mode, &answers[i]);
 	}
 }
 

@@ -304,9 +304,6 @@ struct answer {
 
 /* FLAGSTONE_OK a hit, FLAGSTONE_NO a certain miss, FLAGSTONE_BUSY, or why a miss cannot be believed. */
 static flagstone_status lookup(struct stack *stack, const struct key *key, unsigned mode, struct answer *answer);
-/* The same for many: lines of all are asked for beforehand. status[i] is each one's. */
-static void lookup_batch(struct stack *stack, const struct key *keys, size_t count, unsigned mode, struct answer *answers,
-                         flagstone_status *status);
 
 /*
  * For scans (13, Scan): copies of all live records of tier t whose hashes' low 32 bits lie in first..last and whose chain they stand in. visit
