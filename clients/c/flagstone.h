@@ -21,11 +21,17 @@
  * Peers. A peer that dies costs others a bounded wait for the lock that it held and the rebuild of one column. One that is
  * stopped keeps its lock: writers of that column get FLAGSTONE_BUSY when their patience ends. Lookups notice neither.
  *
+ * Process. Each domain that is opened has a thread, which takes no signals. Opening the first installs a handler for SIGBUS, which turns a file
+ * cut short under its mapping into FLAGSTONE_FAULT and passes everything else on to the handler of before: a program that sets one later
+ * has it instead. A handle woken by a signal installs a handler for that, unless the program has one. There is a pthread_atfork handler.
+ *
  * Fork. A handle is its process's alone. In a child that was forked without exec every call with it is FLAGSTONE_FORKED until
  * flagstone_reattach or flagstone_close.
  */
 #ifndef FLAGSTONE_H
 #define FLAGSTONE_H
+
+#define FLAGSTONE_VERSION "1.0.0"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,7 +41,7 @@
 extern "C" {
 #endif
 
-/* What a call comes to. The errors are those of section 21 of the protocol; each has a remedy of its own. */
+/* What a call comes to. The errors are those of section 21 of the protocol, and two of this client's; each has a remedy of its own. */
 typedef enum flagstone_status {
 	FLAGSTONE_OK = 0,
 	FLAGSTONE_NO = 1,       /* a negative answer, nothing was changed */
@@ -81,7 +87,7 @@ typedef enum flagstone_status {
 	FLAGSTONE_UNSAFE,       /* a directory or file of another user, or open to others */
 	FLAGSTONE_UNATTACHED,   /* a slab of the stack cannot be attached: a miss could not be believed */
 	FLAGSTONE_NOSLAB,       /* there is no slab of that name or number */
-	FLAGSTONE_SLABEXISTS,   /* there is a slab of that name, of another shape */
+	FLAGSTONE_SLABEXISTS,   /* there is a slab of that name */
 	FLAGSTONE_NOTHELD,      /* the lock is not held */
 	FLAGSTONE_TOOMANYHELD,  /* the region has no room to list one more mutex */
 	FLAGSTONE_TOOMANYMAPPED,/* the region has no room to list one more segment */

@@ -119,7 +119,7 @@ struct domain {
 	struct domain_options options;
 	struct stripe *stripes;
 
-	/* The rest is the business of C1's parts. */
+	/* The rest is the business of the domain's own parts. */
 	_Atomic(uint32_t) users;
 	char *dir, *name;
 	int version_fd;                  /* DIR/NAME.flagstone/vMAJOR */
@@ -322,21 +322,21 @@ static void entries_finish(struct domain *d);      /* opens ACTIVE ones of the d
 static void control_check(struct domain *d, bool (*each)(void *context, const char *text), void *context);
 static flagstone_status control_repair(struct domain *d, uint64_t *mended);
 
-/* --- Among C1's parts --- */
+/* --- Among the domain's parts --- */
 
 static void entries_of_dead(struct domain *d, uint32_t region);
 static void entries_open_active(struct domain *d);
 static flagstone_status domain_look(struct domain *d); /* refuses a domain whose path leads elsewhere */
 static void fork_install(void);
 
-/* --- What C1 calls of the others --- */
+/* --- What the domain calls of what stands above it --- */
 
-/* C2: every stack of the domain object makes a new view if `Changes` has moved, and closes what it leaves out. The service thread
+/* view.c: every stack of the domain object makes a new view if `Changes` has moved, and closes what it leaves out. The service thread
  * calls it when it finds `Changes` moved, and once a second. Must not wait for long. */
 static void stacks_look(struct domain *d);
-/* C2: checks a slab's first page against its entry (for a mapped segment) and says where the lock words of its shards are. */
+/* view.c: checks a slab's first page against its entry (for a mapped segment) and says where the lock words of its shards are. */
 static flagstone_status slab_locks(const struct segment *segment, const struct entry *entry, uint32_t *shards, uint64_t *offset, uint64_t *stride);
-/* C3: called about every 100 ms while this handle leads with options.steward. */
+/* duties.c: called about every 100 ms while this handle leads with options.steward. */
 static void duties_round(struct domain *d);
 
 #endif
