@@ -115,22 +115,21 @@ func (o *Order) Restore(n uint32) error {
 // s3fifo order, in which turns stand still and hits move nothing, only puts right a
 // turn that was damaged.
 func (o *Order) Promote(n uint32) error {
+	move := o.forward
 	if o.raise != 0 {
-		c, err := o.cell(n)
-		if err == nil {
-			old := c.Recency.Load()
-			c.Recency.CompareAndSwap(old, Recency(Stamp(old), o.head.Turn.Load())|old&layout.RecencyCountMask) // pairs with Touch
-		}
-		return err
+		move = o.cell
 	}
-	c, err := o.forward(n)
+	c, err := move(n)
 	if err != nil {
 		return err
 	}
-	old := c.Recency.Load()
+	old, count := c.Recency.Load(), uint64(0)
+	if o.raise != 0 {
+		count = old & layout.RecencyCountMask
+	}
 	// Pairs with Touch: a reader that stamps in between keeps its stamp, and the
 	// record is promoted once more.
-	c.Recency.CompareAndSwap(old, Recency(Stamp(old), o.head.Turn.Load()))
+	c.Recency.CompareAndSwap(old, Recency(Stamp(old), o.head.Turn.Load())|count)
 	return nil
 }
 

@@ -31,7 +31,7 @@
 #ifndef FLAGSTONE_H
 #define FLAGSTONE_H
 
-#define FLAGSTONE_VERSION "1.0.0"
+#define FLAGSTONE_RELEASE "1.0.0"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -528,11 +528,32 @@ static bool segment_drop(struct domain *d, struct segment *segment)
 	return true;
 }
 
-static void segment_detach(struct domain *d, struct segment *segment)
+/* Zeros in the place of a mapping that older views may still read; the range is kept until the domain object goes. */
+static void segment_zeros(struct domain *d, struct segment *segment)
+{
+	struct blanked *zeros = calloc(1, sizeof *zeros);
+	void *base = mmap(segment->base, segment->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	fault_forget(d, segment->base);
+	if (base != MAP_FAILED) {
+		madvise(base, segment->size, MADV_DONTFORK);
+		mapped_unlist(d, segment->id);
+	}
+	if (zeros) { /* without memory for the note the range stays until the process ends */
+		zeros->base = segment->base;
+		zeros->size = segment->size;
+		zeros->next = d->blanked;
+		d->blanked = zeros;
+	}
+}
+
+static void segment_end(struct domain *d, struct segment *segment, bool late)
 {
 	pthread_mutex_lock(&d->lists);
+	segment->late = segment->late || late;
 	bool last = segment_drop(d, segment), mine = !segment->gone;
-	if (last && mine) {
+	if (last && mine && segment->late) {
+		segment_zeros(d, segment);
+	} else if (last && mine) {
 		fault_forget(d, segment->base);
 		munmap(segment->base, segment->size);
 		mapped_unlist(d, segment->id);
@@ -544,28 +565,6 @@ static void segment_detach(struct domain *d, struct segment *segment)
 		free(segment);
 }
 
-static void segment_blank(struct domain *d, struct segment *segment)
-{
-	pthread_mutex_lock(&d->lists);
-	bool last = segment_drop(d, segment), mine = !segment->gone;
-	if (last && mine) {
-		struct blanked *zeros = calloc(1, sizeof *zeros);
-		void *base = mmap(segment->base, segment->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-		fault_forget(d, segment->base);
-		if (base != MAP_FAILED) {
-			madvise(base, segment->size, MADV_DONTFORK);
-			mapped_unlist(d, segment->id);
-		}
-		if (zeros) { /* without memory for the note the range stays until the process ends */
-			zeros->base = segment->base;
-			zeros->size = segment->size;
-			zeros->next = d->blanked;
-			d->blanked = zeros;
-		}
-	}
-	pthread_mutex_unlock(&d->lists);
-	if (last && mine && domain_ready(d) == FLAGSTONE_OK)
-		entries_recycle(d);
-	if (last)
-		free(segment);
-}
+static void segment_detach(struct domain *d, struct segment *segment) { segment_end(d, segment, false); }
+
+static void segment_blank(struct domain *d, struct segment *segment) { segment_end(d, segment, true); }

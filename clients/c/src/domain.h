@@ -95,6 +95,7 @@ struct segment {
 	uint64_t id;
 	uint32_t kind, users;
 	bool gone;               /* left behind by a fork: there is no mapping in this process */
+	bool late;               /* somebody has closed it whose older views may still be read: zeros take its place */
 	struct segment *next;
 };
 
@@ -111,7 +112,7 @@ struct domain {
 	struct FS_Region *own;           /* NULL: a reader without a region */
 	uint64_t token;                  /* {generation, region + 1} as in lock words, without flags; 0 for a reader */
 	uint32_t region, generation;
-	uint32_t life;                   /* grows with each reattach: what was attached in an earlier life is gone */
+	_Atomic(uint32_t) life;          /* grows with each reattach: what was attached in an earlier life is gone */
 	bool read;
 	uint64_t hash_seed;
 	uint64_t uuid[2];

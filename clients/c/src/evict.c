@@ -111,7 +111,7 @@ static int by_column(const void *a, const void *b)
 	const struct candidate *x = a, *y = b;
 	if (x->shard != y->shard)
 		return x->shard < y->shard ? -1 : 1;
-	return candidate_younger(x, y) ? 1 : -1;
+	return candidate_younger(x, y) - candidate_younger(y, x);
 }
 
 /* The ids and claims as old as what was found go along. */

@@ -66,6 +66,7 @@ static flagstone_status domain_reattach(struct domain *d)
 	struct domain_options options = d->options;
 	options.create = false;
 	uint64_t uuid[2] = {d->uuid[0], d->uuid[1]};
+	d->life++; /* before the thread begins: handles of before are not to be used */
 	atomic_store(&d->fate, FLAGSTONE_OK);
 	flagstone_status status = domain_join(d, &options);
 	if (status == FLAGSTONE_OK && (d->uuid[0] != uuid[0] || d->uuid[1] != uuid[1])) {
@@ -76,7 +77,5 @@ static flagstone_status domain_reattach(struct domain *d)
 	}
 	if (status != FLAGSTONE_OK)
 		atomic_store(&d->fate, FLAGSTONE_FORKED);
-	else
-		d->life++;
 	return status;
 }

@@ -127,8 +127,10 @@ static bool collect_version(int dir, int domain, const char *folder, const char 
 			removed = false; /* readers find out when they look at the path */
 		removed = version_remove(dir, domain, folder, version) == FLAGSTONE_OK;
 	}
-	if (control >= 0)
+	if (control >= 0) {
+		byte_give(control, FS_InitByte, 0); /* a child forked meanwhile has the description too */
 		close(control);
+	}
 	close(fd);
 	return removed;
 }

@@ -150,7 +150,7 @@ void flagstone_close(flagstone *handle)
 		return;
 	bool whole = domain_ready(handle->domain) != FLAGSTONE_FORKED && handle->life == handle->domain->life;
 	handles_remove(handle);
-	if (whole && atomic_load(&handle->holding))
+	if (whole && atomic_load(&handle->holding) == HOLDS)
 		column_leave(&handle->held, FLAGSTONE_OK);
 	stack_close(handle->stack);
 	domain_release(handle->domain);
@@ -170,10 +170,13 @@ flagstone_status flagstone_reattach(flagstone *handle)
 	if (status != FLAGSTONE_OK)
 		return status;
 	stack->promote = !handle->no_promote && !handle->domain->read;
-	stack_close(handle->stack);
+	pthread_mutex_lock(&handles_lock); /* the duties look at the handle */
+	struct stack *before = handle->stack;
 	handle->stack = stack;
 	handle->life = handle->domain->life;
-	atomic_store(&handle->holding, false);
+	pthread_mutex_unlock(&handles_lock);
+	stack_close(before);
+	atomic_store(&handle->holding, HOLDS_NOTHING);
 	return FLAGSTONE_OK;
 }
 

@@ -6,6 +6,8 @@
 
 #include "slab.h"
 
+enum { HOLDS_NOTHING, HOLDS_SOON, HOLDS };
+
 struct flagstone {
 	struct domain *domain;
 	struct stack *stack;
@@ -14,7 +16,7 @@ struct flagstone {
 	bool no_promote, steward;
 	char *slab;                  /* an independent slab's name, or NULL */
 	struct flagstone *next;      /* of this process's handles, for the steward's duties */
-	_Atomic(bool) holding;       /* `held` is a column whose lock flagstone_hold took */
+	_Atomic(uint32_t) holding;   /* HOLDS: `held` is a column whose lock flagstone_hold took */
 	struct column held;
 	struct {                     /* where the duties are */
 		uint64_t cell, drain, live, since;

@@ -10,13 +10,16 @@ static bool turn_take(struct turn *turn, uint64_t deadline)
 	uint32_t word = 0;
 	if (likely(atomic_compare_exchange_strong(&turn->word, &word, 1)))
 		return true;
-	while (!deadline_over(deadline)) {
+	if (deadline_over(deadline))
+		return false;
+	for (;;) { /* who was woken looks before it gives up: nobody else is woken */
 		if (atomic_exchange(&turn->word, 2) == 0)
 			return true;
+		if (deadline_over(deadline))
+			return false;
 		uint64_t now = mono_ns(), left = deadline > now ? deadline - now : 0;
 		futex_wait(&turn->word, 2, left < 1000000000 ? left : 1000000000, false);
 	}
-	return false;
 }
 
 static void turn_give(struct turn *turn)

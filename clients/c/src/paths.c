@@ -76,6 +76,8 @@ static flagstone_status file_open(int above, const char *name, bool directory, b
 
 /* --- What is made --- */
 
+enum { RESERVE_PIECE = 16 << 20 };
+
 /* Space for size bytes, reserved so that no store into them can fail, and the final mode. */
 static flagstone_status file_reserve(int fd, uint64_t size, bool group, const char *name)
 {
@@ -85,8 +87,14 @@ static flagstone_status file_reserve(int fd, uint64_t size, bool group, const ch
 	if (fstatvfs(fd, &system) == 0 && system.f_blocks != 0 && size / system.f_frsize > system.f_bavail)
 		return fail(FLAGSTONE_NOSPACE, "reserve %llu bytes for %s: the file system has %llu", (unsigned long long)size, name,
 		            (unsigned long long)system.f_bavail * system.f_frsize);
-	if (fallocate(fd, 0, 0, (off_t)size) != 0)
-		return fail_errno("reserve %llu bytes for %s", (unsigned long long)size, name);
+	/* In pieces, as tmpfs undoes what it has when a signal comes. */
+	for (uint64_t at = 0; at < size;) {
+		uint64_t piece = size - at < RESERVE_PIECE ? size - at : RESERVE_PIECE;
+		if (fallocate(fd, 0, (off_t)at, (off_t)piece) == 0)
+			at += piece;
+		else if (errno != EINTR)
+			return fail_errno("reserve %llu bytes for %s", (unsigned long long)size, name);
+	}
 	return FLAGSTONE_OK;
 }
 
@@ -112,7 +120,7 @@ static flagstone_status file_make(int above, const char *name, bool directory, b
 	if (fd < 0)
 		return errno == ENOENT ? FLAGSTONE_NO : fail_errno("make %s", name);
 	flagstone_status status = FLAGSTONE_OK;
-	if (group && directory && (fstat(above, &parent) != 0 || fchown(fd, (uid_t)-1, parent.st_gid) != 0))
+	if (group && directory && (fstat(above, &parent) != 0 || (group_mine(parent.st_gid) && fchown(fd, (uid_t)-1, parent.st_gid) != 0)))
 		status = fail_errno("share directory %s with the group of the one above", name);
 	if (status == FLAGSTONE_OK && fchmod(fd, directory ? (group ? 02770 : 0700) : (group ? 0660 : 0600)) != 0)
 		status = fail_errno("set the mode of %s", name);

@@ -102,18 +102,17 @@ flagstone_status flagstone_unlock(flagstone *handle, uint32_t id, bool broken)
 flagstone_status flagstone_hold(flagstone *handle, flagstone_key key)
 {
 	struct stored_key stored = {.far = NULL};
-	bool idle = false;
+	uint32_t idle = HOLDS_NOTHING;
 	flagstone_status status = handle_enter_writer(handle);
 	if (status != FLAGSTONE_OK)
 		return status;
-	if (!atomic_compare_exchange_strong(&handle->holding, &idle, true))
+	if (!atomic_compare_exchange_strong(&handle->holding, &idle, HOLDS_SOON))
 		return fail(FLAGSTONE_BUSY, "the handle holds a column already");
 	status = stored_key_begin(handle, &key, true, &stored);
 	if (status == FLAGSTONE_OK)
 		status = column_enter(&handle->held, handle->stack, key_shard(handle->stack, &stored.key), handle_deadline(handle));
 	stored_key_end(&stored);
-	if (status != FLAGSTONE_OK)
-		atomic_store(&handle->holding, false);
+	atomic_store(&handle->holding, status == FLAGSTONE_OK ? HOLDS : HOLDS_NOTHING);
 	return status;
 }
 
@@ -122,10 +121,11 @@ flagstone_status flagstone_drop(flagstone *handle)
 	flagstone_status status = handle_enter_writer(handle);
 	if (status != FLAGSTONE_OK)
 		return status;
-	if (!atomic_load(&handle->holding))
+	uint32_t held = HOLDS;
+	if (!atomic_compare_exchange_strong(&handle->holding, &held, HOLDS_SOON))
 		return fail(FLAGSTONE_NOTHELD, "the handle holds no column");
 	status = column_leave(&handle->held, FLAGSTONE_OK);
-	atomic_store(&handle->holding, false);
+	atomic_store(&handle->holding, HOLDS_NOTHING);
 	return handle_leave(handle, status);
 }
 

@@ -33,7 +33,7 @@ static bool region_provably_gone(struct domain *d, uint32_t region)
 		return false;
 	int process = pidfd_of(who.pid, 0);
 	if (process < 0)
-		return errno == ESRCH;
+		return errno == ESRCH || errno == ENOENT || errno == EINVAL; /* the last two: the number is a thread's */
 	uint64_t inode = pidfd_inode(process);
 	bool gone;
 	if (inode && who.inode) {
@@ -62,7 +62,11 @@ static bool region_gone(struct domain *d, uint32_t region, uint64_t word)
 	bool ask = now - s->since >= SUSPECT_NS && (s->asked == 0 || now - s->asked >= ASK_AGAIN_NS);
 	if (ask) {
 		s->asked = now;
+		struct identity before, after;
+		region_identity(region_at(d, region), &before);
 		s->gone = region_provably_gone(d, region);
+		region_identity(region_at(d, region), &after); /* its owner may be putting it right: then nobody is judged */
+		s->gone = s->gone && memcmp(&before, &after, sizeof before) == 0 && atomic_load(&region_at(d, region)->State) == word;
 	}
 	bool gone = s->gone;
 	pthread_mutex_unlock(&d->suspects->lock);

@@ -25,9 +25,12 @@ static void clock_advance(struct domain *d)
 /* busy: 1 used since the last tick; 0 not, and the thread ticks; 2 the thread has stopped ticking. */
 static void busy_begin(struct domain *d)
 {
-	if (atomic_load(&d->fate) != FLAGSTONE_OK || d->read || atomic_exchange(&d->busy, 1) != 2)
+	if (atomic_load(&d->fate) != FLAGSTONE_OK || d->read)
 		return;
-	clock_advance(d);
+	if (atomic_load(&d->busy) == 2)
+		clock_advance(d); /* before any thread may take the words for fresh */
+	if (atomic_exchange(&d->busy, 1) != 2)
+		return;
 	atomic_fetch_add(&d->own->Door, 1);
 	futex_wake(&d->own->Door, 1, true);
 }

@@ -111,6 +111,7 @@ struct stack {
 	uint64_t seed;
 	bool promote;               /* hits below tier 0 move up */
 	bool reader;                /* no region: writes nothing */
+	bool borrowed;              /* the domain object outlives this stack by the caller's care */
 	bool retiring;              /* this stack object is to empty a stack that is being retired */
 	struct turn making;         /* of views: one after the other */
 	struct slab *slabs;

@@ -251,13 +251,16 @@ static flagstone_status drain_one(struct drain *drain, struct column *c, uint32_
 }
 
 /* Some cells of one column, from *cell on; it ends at 0. */
+enum { CELLS_A_TURN = 1024 };
+
 static flagstone_status drain_some(struct drain *drain, struct column *c, uint32_t *cell)
 {
 	const struct shard *s = column_shard(c, drain->tier);
 	flagstone_status status;
 	if (c->view != drain->view)
 		return FLAGSTONE_STATE;
-	for (uint64_t begin = drain->moved; drain->moved - begin < MOVE_BATCH && *cell <= shard_cells(s); ++*cell) {
+	uint32_t looked = 0;
+	for (uint64_t begin = drain->moved; drain->moved - begin < MOVE_BATCH && looked < CELLS_A_TURN && *cell <= shard_cells(s); ++*cell, looked++) {
 		c->mended = false;
 		do
 			status = drain_one(drain, c, *cell);
@@ -397,7 +400,7 @@ static flagstone_status retire_rest(struct domain *d, const struct entry *top, u
 	struct entry entries[FS_MaxTiers];
 	struct stack *stack;
 	uint32_t count;
-	flagstone_status status = stack_make(d, top, &stack);
+	flagstone_status status = stack_make(d, top, true, &stack);
 	if (status != FLAGSTONE_OK)
 		return status == FLAGSTONE_RETIRED ? FLAGSTONE_OK : status; /* another was quicker */
 	stack->retiring = true;

@@ -158,7 +158,9 @@ static bool slab_pass(struct stack *stack, struct slab *slab)
 static void stack_tidy(struct stack *stack, const struct view *view)
 {
 	for (struct slab *slab = stack->slabs; slab; slab = slab->next)
-		if (slab->segment_held && !view_has(view, slab) && slab_pass(stack, slab)) {
+		if (slab->segment_held && view_has(view, slab)) {
+			slab->passed = 0; /* should it be left out later, who has come since is to be waited for */
+		} else if (slab->segment_held && slab_pass(stack, slab)) {
 			segment_blank(stack->domain, slab->segment_held);
 			slab->segment_held = NULL;
 		}
@@ -241,7 +243,8 @@ static void stack_free(struct stack *stack)
 	}
 	if (stack->turns)
 		turns_put(stack->domain, stack->turns);
-	domain_release(stack->domain);
+	if (!stack->borrowed)
+		domain_release(stack->domain);
 	free(stack);
 }
 
@@ -257,15 +260,17 @@ static void stack_close(struct stack *stack)
 	stack_free(stack);
 }
 
-/* The stack of a published tier 0. */
-static flagstone_status stack_make(struct domain *d, const struct entry *top, struct stack **made)
+/* The stack of a published tier 0. borrowed: the caller keeps the domain object, which may be closed meanwhile, as the service thread does. */
+static flagstone_status stack_make(struct domain *d, const struct entry *top, bool borrowed, struct stack **made)
 {
 	struct stack *stack = aligned_alloc(_Alignof(struct stack), sizeof *stack);
 	struct view *view;
 	if (!stack)
 		return fail(FLAGSTONE_NOMEMORY, "no memory for a stack");
 	memset(stack, 0, sizeof *stack);
-	domain_hold(d);
+	if (!borrowed)
+		domain_hold(d);
+	stack->borrowed = borrowed;
 	stack->domain = d;
 	stack->id = top->id;
 	stack->seed = d->hash_seed;
@@ -372,5 +377,5 @@ static flagstone_status stack_open(struct domain *d, const char *name, const str
 		if (status != FLAGSTONE_OK)
 			return status;
 	}
-	return stack_make(d, &entry, stack);
+	return stack_make(d, &entry, false, stack);
 }
