@@ -44,7 +44,7 @@ func ParseLevel(name string) (Level, error) {
 type Case struct {
 	Name    string
 	Level   Level    // what the testees have to offer
-	Clauses []string // sections and steps of PROTOCOL.md, as in "13 Get 3"
+	Clauses []string // SECTION NAME [STEP] of PROTOCOL.md, as in "13 Get 3"
 	Run     func(*T)
 }
 

@@ -103,7 +103,7 @@ func damaged() []plan {
 // header returns a plan of an image that is not to be opened.
 func header(name, about, answer string, how func(im *image)) plan {
 	return plan{
-		name: "refused-" + name, about: about, clauses: "3 Versions; 8 Opening 6; 19 Untrusted numbers",
+		name: "refused-" + name, about: about, clauses: "3 Versions and constants; 8 Opening 6; 19 Untrusted numbers",
 		make: func() *image {
 			im := smallImage()
 			how(im)

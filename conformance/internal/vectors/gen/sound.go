@@ -207,7 +207,7 @@ func sound() []plan {
 		},
 		{
 			name: "expired", about: "Records that expired in 1970, one of which may be served as stale for 65,535 s, which are over; one without expiry; one of the year 8000.",
-			clauses: "6 Expiry; 13 Lookup; 18 Time", make: expired,
+			clauses: "6 Expiry and user tag; 13 Lookup; 18 Time", make: expired,
 			scripts: levels(script(append(peeks("never", "past", "pastStale", "later"), "stale "+k("pastStale"), "stale "+k("later"),
 				"touch "+k("past")+" 0", "touch "+k("never")+" 190288396800001", "add "+k("past")+" 31", "dump")...), peeks("never", "past", "pastStale", "later")...),
 		},
