@@ -55,7 +55,7 @@ around an implementation that speak the line protocol of conformance/README.md.
 
 Without a command, and as "run" without --testee, it builds the Go testee, and the C
 testee where there are its source and a C compiler, and runs each with itself and both
-mixed.
+mixed, in either order where the cases give them parts of their own.
 
 Exit codes: 0 all passed; 1 cases failed that are not expected to, or passed that are
 expected to fail; 2 wrong usage; 3 nothing could be run.`
@@ -77,7 +77,7 @@ func (a *app) command() *cobra.Command {
 	}
 	flags := root.PersistentFlags()
 	flags.StringArrayVar(&a.testees, "testee", nil, "a testee, as NAME=COMMAND LINE; its words are separated by spaces; may be repeated")
-	flags.StringArrayVar(&a.mixes, "mix", nil, "names of testees that work on one domain, separated by commas; may be repeated (default: each with itself, and each two)")
+	flags.StringArrayVar(&a.mixes, "mix", nil, "names of testees that work on one domain, separated by commas; may be repeated (default: each with itself, and each two in either order)")
 	flags.StringSliceVar(&a.suites, "suite", nil, "suites to run, of "+strings.Join(suiteNames(), ", ")+" (default: all)")
 	flags.StringVar(&a.only, "case", "", "only cases whose SUITE/NAME matches this pattern, as in peer/claim*")
 	flags.IntVar(&a.seconds, "seconds", 10, "how long the torture and fuzz suites go on with each mix")
@@ -191,7 +191,7 @@ func (a *app) programs() ([]testee.Program, error) {
 }
 
 // mixes returns the mixes of those names, and by default each program with itself and
-// each two.
+// each two in either order.
 func mixes(programs []testee.Program, names []string) ([]suite.Mix, error) {
 	var all []suite.Mix
 	if len(names) == 0 {
@@ -200,7 +200,7 @@ func mixes(programs []testee.Program, names []string) ([]suite.Mix, error) {
 		}
 		for i := range programs {
 			for j := i + 1; j < len(programs); j++ {
-				all = append(all, suite.Mix{programs[i], programs[j]})
+				all = append(all, suite.Mix{programs[i], programs[j]}, suite.Mix{programs[j], programs[i]})
 			}
 		}
 		return all, nil

@@ -85,7 +85,7 @@ var claims = []suite.Case{
 		fail 'k' $c 'broken' until=$wall+150 -> ok
 		~ claim 'k' 60000 -> ok claim $d
 		fill 'k' $d 'v' -> ok _`),
-	script.Case("set-ends-the-claim", suite.Writer, "15 Whatever writes a key", `
+	script.Case("set-ends-the-claim", suite.Writer, "15 Whatever writes a key ends the claim on it", `
 		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		set 'k' 'set' -> ok $v
@@ -93,7 +93,7 @@ var claims = []suite.Case{
 		get 'k' -> ok 'set' $v 0 0 0
 		stat -> ok 1
 		| 0 _ 1 1 4`),
-	script.Case("delete-ends-the-claim", suite.Writer, "15 Whatever writes a key", `
+	script.Case("delete-ends-the-claim", suite.Writer, "15 Whatever writes a key ends the claim on it", `
 		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		del 'k' -> no
@@ -101,13 +101,13 @@ var claims = []suite.Case{
 		get 'k' -> no
 		stat -> ok 1
 		| 0 _ 0 0 0`),
-	script.Case("increment-ends-the-claim", suite.Writer, "15 Whatever writes a key; 14 Counters", `
+	script.Case("increment-ends-the-claim", suite.Writer, "15 Whatever writes a key ends the claim on it; 14 Counters", `
 		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		incr 'k' 3 -> ok 3
 		fill 'k' $c {9} -> err claimlost
 		get 'k' -> ok {3} *`),
-	script.Case("failed-condition-keeps-the-claim", suite.Writer, "15 Whatever writes a key; 14 Conditions", `
+	script.Case("failed-condition-keeps-the-claim", suite.Writer, "15 Whatever writes a key ends the claim on it; 14 Conditions", `
 		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		replace 'k' 'v' -> no
@@ -115,7 +115,7 @@ var claims = []suite.Case{
 		touch 'k' 0 -> no
 		fill 'k' $c 'loaded' -> ok _
 		get 'k' -> ok 'loaded' *`),
-	script.Case("clear-ends-claims", suite.Writer, "15 Whatever writes a key; 14 Clear", `
+	script.Case("clear-ends-claims", suite.Writer, "15 Whatever writes a key ends the claim on it; 14 Clear", `
 		open shards=4 entries=400 cell=128 maxkey=32 maxvalue=300
 		claim 'k' 60000 -> ok claim $c
 		clear -> ok _

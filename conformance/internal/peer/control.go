@@ -16,7 +16,7 @@ var control = []suite.Case{
 		peers -> ok 1
 		| $r2 $g2 _ 1 futex
 		reap -> ok 0`),
-	script.Case("waking-by-signal", suite.Full, "9; 11 Waking by signal", `
+	script.Case("waking-by-signal", suite.Full, "9 Regions; 11 Waking by signal", `
 		open wake=signal -> ok $r $g
 		peers -> ok 1
 		| $r $g _ 1 signal`),
@@ -26,7 +26,7 @@ var control = []suite.Case{
 		open -> ok 0 2
 		close
 		open -> ok 0 3`),
-	script.Case("region-flags", suite.Full, "5", `
+	script.Case("region-flags", suite.Full, "5 Control segment", `
 		open
 		flags 4294967295 -> ok
 		flags 0 -> ok
@@ -40,7 +40,7 @@ var control = []suite.Case{
 		lock 128 -> err nomutex
 		unlock 128 -> err nomutex|notheld
 		unlock 127 -> ok`),
-	script.Case("mutexes-at-once", suite.Full, "5; 12 Lock", `
+	script.Case("mutexes-at-once", suite.Full, "5 Control segment; 12 Lock", `
 		open
 		lock 100
 		lock 101
@@ -62,7 +62,7 @@ var control = []suite.Case{
 		unlock 103 -> ok
 		lock 116 -> ok
 		check -> ok 0`),
-	script.Case("hold", suite.Full, "12 Lock; 2 5", `
+	script.Case("hold", suite.Full, "12 Lock; 2 Assumptions and guarantees 5", `
 		open shards=1 entries=64
 		set 'k' 'v'
 		hold 'k' -> ok
@@ -74,7 +74,7 @@ var control = []suite.Case{
 		drop -> ok
 		1: set 'k' 'w' -> ok _
 		get 'k' -> ok 'w' *`),
-	script.Case("doorbell-of-ones-own", suite.Full, "11", `
+	script.Case("doorbell-of-ones-own", suite.Full, "11 Doorbell", `
 		open wake=futex -> ok $r _
 		heard -> ok 0 _
 		ring $r 3 -> ok
@@ -84,7 +84,7 @@ var control = []suite.Case{
 		await 31 -> ok
 		heard -> ok _ _
 		await 4 wait=100 -> err busy`),
-	script.Case("doorbell-of-nobody", suite.Full, "11; 19", `
+	script.Case("doorbell-of-nobody", suite.Full, "11 Doorbell; 19 Untrusted numbers", `
 		open regions=4 -> ok $r _
 		ring 4 0 -> err _
 		ring $r 32 -> err _
@@ -137,10 +137,10 @@ func crashes() (text string) {
 
 // reading are the cases of a handle without a region.
 var reading = []suite.Case{
-	script.Case("reader-missing", suite.Reader, "8; 9 Readers", `
+	script.Case("reader-missing", suite.Reader, "8 Opening a domain; 9 Readers without a region", `
 		open read=1 create=0 -> err notfound
 		list -> ok 0 / unsupported`),
-	script.Case("reader", suite.Reader, "9 Readers; 13 Get", `
+	script.Case("reader", suite.Reader, "9 Readers without a region; 13 Get", `
 		M: open shards=1 entries=64 cell=64 maxkey=32 maxvalue=300
 		M: set 'k' 'v'*200 tag=3 -> ok $v
 		0: open read=1 -> ok - -
@@ -154,7 +154,7 @@ var reading = []suite.Case{
 		0: del 'k' -> err readonly / unsupported
 		0: close -> ok
 		M: check -> ok 0`),
-	script.Case("reader-takes-no-region", suite.Reader, "9 Readers", `
+	script.Case("reader-takes-no-region", suite.Reader, "9 Readers without a region", `
 		M: open regions=1 shards=1 entries=64
 		M: set 'k' 'v'
 		0: open read=1 -> ok - -
@@ -163,7 +163,7 @@ var reading = []suite.Case{
 		M: close
 		M: gc -> ok 1
 		0: close -> ok`),
-	script.Case("reader-changes-nothing", suite.Reader, "9 Readers; 13 Get 8", `
+	script.Case("reader-changes-nothing", suite.Reader, "9 Readers without a region; 13 Get 8", `
 		M: open shards=1 entries=64 stamp=0
 		M: set 'k' 'v'
 		M: now -> ok _ $d
@@ -174,7 +174,7 @@ var reading = []suite.Case{
 		M: dump
 		| *
 		| record main 'k' 0 'v' _ 0 0 0 0..$d 0`),
-	script.Case("reader-expiry", suite.Reader, "9 Readers; 13 Get 5", `
+	script.Case("reader-expiry", suite.Reader, "9 Readers without a region; 13 Get 5", `
 		M: open shards=1 entries=64
 		M: now -> ok $wall _
 		M: set 'k' 'v' expiry=$wall+300
@@ -182,7 +182,7 @@ var reading = []suite.Case{
 		0: open read=1
 		0: get 'm' -> no
 		0: ~ get 'k' -> no`),
-	script.Case("reader-with-tiers", suite.Reader, "9 Readers; 20 View", `
+	script.Case("reader-with-tiers", suite.Reader, "9 Readers without a region; 20 View", `
 		M: `+small+`
 		M: now -> ok _ $d
 		M: set 'k' 'v'
@@ -194,7 +194,7 @@ var reading = []suite.Case{
 		M: drain 1 -> ok 1
 		0: get 'k' -> ok 'v' *
 		0: get 'none' -> no`),
-	script.Case("reader-while-a-writer-holds", suite.Reader, "2 5; 13 Get", `
+	script.Case("reader-while-a-writer-holds", suite.Reader, "2 Assumptions and guarantees 5; 13 Get", `
 		M: open shards=1 entries=64
 		M: set 'k' 'v'
 		M: hold 'k'
@@ -202,7 +202,7 @@ var reading = []suite.Case{
 		0: get 'k' -> ok 'v' *
 		0: get 'none' -> no
 		M: drop`),
-	script.Case("reader-scans-and-looks", suite.Reader, "13 Scan; 22 Levels", `
+	script.Case("reader-scans-and-looks", suite.Reader, "13 Scan; 22 Conformance", `
 		M: open shards=4 entries=400
 		M: set 'a' '1' -> ok $a
 		M: set 'b' '2' -> ok $b
@@ -217,7 +217,7 @@ var reading = []suite.Case{
 		| 0 _ 2 2 4
 		0: peers -> ok 1
 		| *`),
-	script.Case("reader-refuses", suite.Reader, "22 Levels", `
+	script.Case("reader-refuses", suite.Reader, "22 Conformance", `
 		M: open shards=1 entries=64
 		M: set 'k' {1}
 		0: open read=1

@@ -7,7 +7,7 @@ import (
 
 // evictions are the cases of section 16.
 var evictions = []suite.Case{
-	script.Case("evict-nothing", suite.Writer, "16", `
+	script.Case("evict-nothing", suite.Writer, "16 Cutoff eviction", `
 		open shards=4 entries=400 stamp=0
 		now -> ok _ $d
 		evict $d+1000 10 -> ok 0
@@ -15,7 +15,7 @@ var evictions = []suite.Case{
 		evict $d 10 -> ok 0
 		evict $d+1000 0 -> ok 0
 		get 'a' -> ok '1' *`),
-	script.Case("evict-oldest-first", suite.Writer, "16 3; 18 The grain of stamps", `
+	script.Case("evict-oldest-first", suite.Writer, "16 Cutoff eviction 3; 18 The grain of stamps", `
 		open shards=4 entries=400 stamp=0
 		set 'a' '1'
 		set 'b' '2'
@@ -30,7 +30,7 @@ var evictions = []suite.Case{
 		evict $d+1000000 10 -> ok 2
 		scan -> ok 0
 		check -> ok 0`),
-	script.Case("evict-keeps-what-is-younger", suite.Writer, "16 1; 16 4", `
+	script.Case("evict-keeps-what-is-younger", suite.Writer, "16 Cutoff eviction 1; 16 Cutoff eviction 4", `
 		open shards=4 entries=400 stamp=0
 		set 'old' '1'
 		now -> ok _ $d
@@ -40,7 +40,7 @@ var evictions = []suite.Case{
 		get 'old' -> no
 		get 'new' -> ok '2' *
 		evict $d+150 10 -> ok 0`),
-	script.Case("evict-cutoff-is-lowered", suite.Writer, "16 1", `
+	script.Case("evict-cutoff-is-lowered", suite.Writer, "16 Cutoff eviction 1", `
 		open shards=1 entries=64 stamp=1000
 		set 'a' '1'
 		dump -> ok 2
@@ -49,7 +49,7 @@ var evictions = []suite.Case{
 		evict $s+1030 10 -> ok 0
 		evict $s+1031 10 -> ok 1
 		get 'a' -> no`),
-	script.Case("evict-limit", suite.Writer, "16 3", `
+	script.Case("evict-limit", suite.Writer, "16 Cutoff eviction 3", `
 		open shards=4 entries=400 stamp=0
 		now -> ok _ $d
 		`+repeat(30, `set 'k%[1]d' 'v'`)+`
@@ -57,7 +57,7 @@ var evictions = []suite.Case{
 		scan -> ok 23
 		evict $d+1000000 100 -> ok 23
 		scan -> ok 0`),
-	script.Case("evict-ids-and-claims-do-not-count", suite.Writer, "16 Ids", `
+	script.Case("evict-ids-and-claims-do-not-count", suite.Writer, "16 Cutoff eviction", `
 		open shards=1 entries=64 stamp=0
 		now -> ok _ $d
 		set @'n'/'k' 'v'
@@ -129,7 +129,7 @@ var rebuilds = []suite.Case{
 		repair -> ok 0
 		set 'z' 'z' -> ok $z
 		get 'z' -> ok 'z' $z 0 0 0`),
-	script.Case("rebuild-keeps-the-sequence", suite.Writer, "17 5", `
+	script.Case("rebuild-keeps-the-sequence", suite.Writer, "17 Rebuild 5", `
 		open shards=1 entries=64
 		set 'a' '1' -> ok 1024
 		set 'b' '2' -> ok 2048
@@ -137,13 +137,13 @@ var rebuilds = []suite.Case{
 		del 'c'
 		rebuild -> ok
 		set 'd' '3' -> ok 4096`),
-	script.Case("rebuild-keeps-the-expired", suite.Writer, "17 3", `
+	script.Case("rebuild-keeps-the-expired", suite.Writer, "17 Rebuild 3", `
 		open shards=1 entries=64
 		now -> ok $wall _
 		set 'a' '1' expiry=$wall-1 stale=60 -> ok $v
 		rebuild -> ok
 		stale 'a' -> ok '1' $v $wall-1 60 0 1`),
-	script.Case("rebuild-orders-by-stamp", suite.Writer, "17 4", `
+	script.Case("rebuild-orders-by-stamp", suite.Writer, "17 Rebuild 4", `
 		open shards=1 entries=64 stamp=0
 		set 'a' '1' -> ok $a
 		set 'b' '2' -> ok $b
@@ -155,14 +155,14 @@ var rebuilds = []suite.Case{
 		| shard 0 0 2 2 2 *
 		| record main 'a' 0 '1' $a *
 		| record main 'b' 0 '2' $b *`),
-	script.Case("rebuild-packs-chains", suite.Writer, "17 4; 6 Index", `
+	script.Case("rebuild-packs-chains", suite.Writer, "17 Rebuild 4; 6 Index", `
 		open shards=1 entries=60 cell=64 maxkey=8 maxvalue=40
 		`+repeat(60, `set 'k%[1]d' 'v%[1]d'`)+`
 		rebuild -> ok
 		`+repeat(60, `get 'k%[1]d' -> ok 'v%[1]d' *`)+`
 		check -> ok 0
 		scan -> ok 60`),
-	script.Case("rebuild-s3fifo-keeps-queues", suite.Full, "17 4; 6 Order s3fifo", `
+	script.Case("rebuild-s3fifo-keeps-queues", suite.Full, "17 Rebuild 4; 6 Order (s3fifo)", `
 		open shards=1 entries=20 cell=128 maxkey=8 maxvalue=40 order=s3fifo stamp=0
 		`+repeat(20, `set 'k%[1]d' 'v' -> ok *`)+`
 		get 'k0'
@@ -182,11 +182,11 @@ var rebuilds = []suite.Case{
 
 // clocks are the cases of section 18.
 var clocks = []suite.Case{
-	script.Case("clock-goes-on", suite.Writer, "18", `
+	script.Case("clock-goes-on", suite.Writer, "18 Time", `
 		open
 		now -> ok $wall $domain
 		~ now -> ok $wall+50..281474976710655 $domain+50..281474976710655`),
-	script.Case("stamps-are-domain-time", suite.Writer, "18; 6 Recency", `
+	script.Case("stamps-are-domain-time", suite.Writer, "18 Time; 6 Recency", `
 		open shards=1 entries=64 stamp=0
 		now -> ok _ $d
 		set 'k' 'v'

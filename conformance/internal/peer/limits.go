@@ -104,7 +104,7 @@ var limits = []suite.Case{
 		| shard 0 0 2 *
 		| record main 0102030405060708 1 'h' $v *
 		| record main 0102030405060708 0 'b' $w *`),
-	script.Case("impossible-geometry", suite.Full, "6 Geometry; 8", `
+	script.Case("impossible-geometry", suite.Full, "6 Geometry; 8 Opening a domain", `
 		open shards=3 entries=64 -> err options
 		open shards=512 entries=6400 -> err options
 		open shards=1 entries=64 cell=100 -> err options

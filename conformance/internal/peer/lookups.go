@@ -23,7 +23,7 @@ var lookups = []suite.Case{
 		get 'k' -> ok 'v' $v $wall+100000 65535 1
 		set 'm' 'v' ttl=100000 -> ok $w
 		get 'm' -> ok 'v' $w $wall+100000..$wall+130000 0 0`),
-	script.Case("expired-is-missed", suite.Writer, "13 Get 5; 18", `
+	script.Case("expired-is-missed", suite.Writer, "13 Get 5; 18 Time", `
 		open shards=1 entries=64
 		now -> ok $wall _
 		set 'k' 'v' expiry=$wall+30
@@ -42,7 +42,7 @@ var lookups = []suite.Case{
 		add 'k' 'w' -> ok $v
 		get 'k' -> ok 'w' $v 0 0 0
 		check -> ok 0`),
-	script.Case("stale-is-served", suite.Writer, "13 stale values", `
+	script.Case("stale-is-served", suite.Writer, "13 Get", `
 		open shards=1 entries=64
 		now -> ok $wall _
 		set 'k' 'v' expiry=$wall-1 stale=60 tag=3 -> ok $v
@@ -50,7 +50,7 @@ var lookups = []suite.Case{
 		peek 'k' -> no
 		stale 'k' -> ok 'v' $v $wall-1 60 3 1
 		scan -> ok 0`),
-	script.Case("stale-ends", suite.Writer, "13 stale values", `
+	script.Case("stale-ends", suite.Writer, "13 Get", `
 		open shards=1 entries=64
 		now -> ok $wall _
 		set 'k' 'v' expiry=$wall-900 stale=1

@@ -11,7 +11,7 @@ var sprintf = fmt.Sprintf
 
 // opening are the cases of section 8.
 var opening = []suite.Case{
-	script.Case("hello", suite.Reader, "3 Versions", `
+	script.Case("hello", suite.Reader, "3 Versions and constants", `
 		hello -> ok flagstone-conformance 1 _ reader|writer|full 1 _ ef267ec975133f5f`),
 	script.Case("no-handle", suite.Reader, "21 Errors", `
 		get 'k' -> err closed
@@ -19,13 +19,13 @@ var opening = []suite.Case{
 		stat -> err closed
 		peers -> err closed
 		close -> err closed`),
-	script.Case("unknown-command", suite.Reader, "22 Levels", `
+	script.Case("unknown-command", suite.Reader, "22 Conformance", `
 		hello
 		open
 		xyzzy -> unsupported
 		get 'k' xyzzy=1 -> unsupported
 		get 'k' -> no`),
-	script.Case("must-exist", suite.Full, "8 1", `
+	script.Case("must-exist", suite.Full, "8 Opening 1", `
 		open create=0 -> err notfound
 		list -> ok 0
 		open create=1 shards=1 entries=64
@@ -34,7 +34,7 @@ var opening = []suite.Case{
 		close -> ok
 		open create=0
 		get 'k' -> no`),
-	script.Case("reopen-keeps-records", suite.Full, "8 6; 9 Leave", `
+	script.Case("reopen-keeps-records", suite.Full, "8 Opening 6; 9 Leave", `
 		open shards=1 entries=64
 		set 'k' 'v' tag=5 -> ok $v
 		close -> ok
@@ -42,7 +42,7 @@ var opening = []suite.Case{
 		open
 		get 'k' -> ok 'v' $v 0 0 5
 		check -> ok 0`),
-	script.Case("open-twice", suite.Reader, "8", `
+	script.Case("open-twice", suite.Reader, "8 Opening a domain", `
 		open
 		open -> err _
 		get 'k' -> no`),
@@ -74,7 +74,7 @@ var opening = []suite.Case{
 		close -> ok
 		open shards=1 entries=64
 		get 'k' -> no`),
-	script.Case("options-of-an-existing-domain", suite.Full, "8 6; 6 Geometry", `
+	script.Case("options-of-an-existing-domain", suite.Full, "8 Opening 6; 6 Geometry", `
 		open shards=1 entries=64 cell=128 maxkey=32 maxvalue=300
 		close
 		open create=0

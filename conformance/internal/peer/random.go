@@ -14,9 +14,9 @@ import (
 
 // random are commands at random, against a map.
 var random = []suite.Case{
-	{Name: "random-lru", Level: suite.Full, Clauses: []string{"13", "14", "15", "17"}, Run: func(t *suite.T) { randomCase(t, "order=lru", false) }},
-	{Name: "random-s3fifo", Level: suite.Full, Clauses: []string{"13", "14", "15", "17"}, Run: func(t *suite.T) { randomCase(t, "order=s3fifo", false) }},
-	{Name: "random-tiers", Level: suite.Full, Clauses: []string{"13", "14", "15", "17", "20"}, Run: func(t *suite.T) { randomCase(t, "order=lru", true) }},
+	{Name: "random-lru", Level: suite.Full, Clauses: []string{"13 Lookup", "14 Writing", "15 Claims", "17 Rebuild"}, Run: func(t *suite.T) { randomCase(t, "order=lru", false) }},
+	{Name: "random-s3fifo", Level: suite.Full, Clauses: []string{"13 Lookup", "14 Writing", "15 Claims", "17 Rebuild"}, Run: func(t *suite.T) { randomCase(t, "order=s3fifo", false) }},
+	{Name: "random-tiers", Level: suite.Full, Clauses: []string{"13 Lookup", "14 Writing", "15 Claims", "17 Rebuild", "20 Tiers"}, Run: func(t *suite.T) { randomCase(t, "order=lru", true) }},
 }
 
 // record is what the map knows of one.

@@ -9,7 +9,7 @@ const small = `open shards=1 entries=8 cell=128 maxkey=32 maxvalue=40 stamp=0`
 
 // tiers are the cases of section 20, and of what section 10 says of segments.
 var tiers = []suite.Case{
-	script.Case("grow", suite.Full, "20 Growing; 10 Publishing", `
+	script.Case("grow", suite.Full, "20 Growing; 10 Publishing a segment", `
 		`+small+`
 		~ entries -> ok 1
 		| open 1 0 $top $top _ 'primary'
@@ -144,7 +144,7 @@ var tiers = []suite.Case{
 		| 0 _ 0 *
 		| 1 _ 1 *
 		check -> ok 0`),
-	script.Case("claims-and-namespaces-below", suite.Full, "15; 14 Namespaces; 20 Column", `
+	script.Case("claims-and-namespaces-below", suite.Full, "15 Claims; 14 Namespaces; 20 Column", `
 		`+small+`
 		now -> ok _ $d
 		grow 'more' 65536
@@ -156,7 +156,7 @@ var tiers = []suite.Case{
 		get 'k' -> ok 'filled' *
 		get @'n'/'k' -> ok 'v' *
 		check -> ok 0`),
-	script.Case("age-limit-and-cutoff", suite.Full, "16; 20 Moves 2", `
+	script.Case("age-limit-and-cutoff", suite.Full, "16 Cutoff eviction; 20 Moves 2", `
 		`+small+`
 		grow 'more' 65536
 		set 'a' '1'
@@ -172,7 +172,7 @@ var tiers = []suite.Case{
 		| 0 _ 3 *
 		| 1 _ 0 *
 		check -> ok 0`),
-	script.Case("drain", suite.Full, "20 Draining; 10 Retiring", `
+	script.Case("drain", suite.Full, "20 Draining; 10 Retiring a segment", `
 		`+small+`
 		grow 'more' 65536
 		`+repeat(8, `set 'k%[1]d' 'v' tier=1 -> ok *`)+`
@@ -286,7 +286,7 @@ var tiers = []suite.Case{
 		get @'n'/'k' -> ok 'v' _ 0 0 2
 		get @'m'/'k' -> no
 		check -> ok 0`),
-	script.Case("publish-an-application-segment", suite.Full, "10 Publishing; 4", `
+	script.Case("publish-an-application-segment", suite.Full, "10 Publishing a segment; 4 Files", `
 		`+small+`
 		publish 'mine' 8192 -> ok $seg
 		entries -> ok 2
@@ -294,7 +294,7 @@ var tiers = []suite.Case{
 		stat -> ok 1
 		set 'k' 'v' -> ok _
 		check -> ok 0`),
-	script.Case("full-directory", suite.Full, "10", `
+	script.Case("full-directory", suite.Full, "10 Directory", `
 		`+small+`
 		`+repeat(63, `publish 'p%[1]d' 4096 -> ok *`)+`
 		publish 'over' 4096 -> err noentry
@@ -311,7 +311,7 @@ var tiers = []suite.Case{
 		| 0 _ 0 0 0
 		| 1 _ 0 0 0
 		check -> ok 0`),
-	script.Case("evict-with-tiers", suite.Full, "16; 17", `
+	script.Case("evict-with-tiers", suite.Full, "16 Cutoff eviction; 17 Rebuild", `
 		`+small+`
 		now -> ok _ $d
 		grow 'more' 65536

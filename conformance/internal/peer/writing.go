@@ -165,7 +165,7 @@ var writing = []suite.Case{
 		set 'k0' 'w' -> ok _
 		get 'k0' -> ok 'w' *
 		check -> ok 0`),
-	script.Case("evict-when-full", suite.Full, "14 Make room 1; 6 Order lru", `
+	script.Case("evict-when-full", suite.Full, "14 Make room 1; 6 Order (lru)", `
 		open shards=1 entries=8 cell=128 maxkey=8 maxvalue=40
 		`+repeat(20, `set 'k%[1]d' 'v' -> ok *`)+`
 		get 'k11' -> no

@@ -8,7 +8,7 @@ import (
 // doorbells are the cases of section 11, for each mode of waking, both ways.
 func doorbells() (all []suite.Case) {
 	for _, mode := range []string{"poll", "futex", "signal"} {
-		clauses := "11"
+		clauses := "11 Doorbell"
 		if mode == "signal" {
 			clauses = "11 Waking by signal"
 		}
@@ -37,7 +37,7 @@ func doorbells() (all []suite.Case) {
 		)
 	}
 	return append(all,
-		script.Case("doorbell-of-mixed-modes", suite.Full, "11; 11 Waking by signal", `
+		script.Case("doorbell-of-mixed-modes", suite.Full, "11 Doorbell; 11 Waking by signal", `
 			0: open wake=signal -> ok $r _
 			1: open wake=futex -> ok $s _
 			2: open wake=poll -> ok $t _
@@ -50,7 +50,7 @@ func doorbells() (all []suite.Case) {
 			2: & await 3
 			1: ring $t 3
 			2: = -> ok`),
-		script.Case("doorbell-of-the-stopped", suite.Full, "11", `
+		script.Case("doorbell-of-the-stopped", suite.Full, "11 Doorbell", `
 			0: open wake=signal -> ok $r _
 			1: open wake=futex -> ok $s _
 			!stop 0

@@ -32,7 +32,7 @@ var locking = []suite.Case{
 		2: = -> ok
 		2: unlock 100
 		0: lock 100 -> ok`),
-	script.Case("column-excludes-writers", suite.Full, "12 Lock; 14 Taking the lock; 2 5", both+`
+	script.Case("column-excludes-writers", suite.Full, "12 Lock; 14 Taking the lock; 2 Assumptions and guarantees 5", both+`
 		0: set 'k' 'v'
 		0: hold 'k' -> ok
 		1: set 'k' 'w' wait=100 -> err busy
@@ -74,7 +74,7 @@ var locking = []suite.Case{
 		2: open
 		2: lock 100 -> ok
 		1: check -> ok 0`),
-	script.Case("holder-stopped", suite.Full, "12 Dead; 2 4", both+`
+	script.Case("holder-stopped", suite.Full, "12 Dead; 2 Assumptions and guarantees 4", both+`
 		0: set 'k' 'v'
 		0: hold 'k' -> ok
 		!stop 0
@@ -124,7 +124,7 @@ var deaths = []suite.Case{
 		!kill 0
 		2: ~ open -> ok $r $g+1
 		1: peers -> ok 2`),
-	script.Case("dead-region-shown", suite.Full, "9 Reap; 7", both+`
+	script.Case("dead-region-shown", suite.Full, "9 Reap; 7 Lock bytes", both+`
 		!kill 0
 		1: peers -> ok 2
 		1: ~ reap -> ok 1
@@ -144,7 +144,7 @@ var deaths = []suite.Case{
 		!continue 0
 		0: fill 'k' $c 'v' -> ok _
 		1: claim 'k' 60000 -> ok value 'v'`),
-	script.Case("data-outlives-its-writer", suite.Full, "2 4", both+`
+	script.Case("data-outlives-its-writer", suite.Full, "2 Assumptions and guarantees 4", both+`
 		`+repeat(30, "0: set 'k%d' 'v%d' tag=%d")+`
 		!kill 0
 		`+repeat(30, "1: get 'k%d' -> ok 'v%d' _ 0 0 %d")+`
@@ -153,7 +153,7 @@ var deaths = []suite.Case{
 		2: open
 		2: scan -> ok 30
 		2: check -> ok 0`),
-	script.Case("killed-in-the-middle", suite.Full, "14 Crash points; 2 4", both+`
+	script.Case("killed-in-the-middle", suite.Full, "14 Crash points; 2 Assumptions and guarantees 4", both+`
 		1: set 'k' 'first'
 		0: crashafter 9 -> ok
 		0: & set 'k' 'second'*20

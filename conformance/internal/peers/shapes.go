@@ -110,7 +110,7 @@ var shapes = []suite.Case{
 		| 0 _ 1 *
 		| 1 _ 0 *
 		0: check -> ok 0`),
-	script.Case("drain-is-seen", suite.Full, "20 Draining; 10 Retiring; 20 Closing a slab", pair+`
+	script.Case("drain-is-seen", suite.Full, "20 Draining; 10 Retiring a segment; 20 Closing a slab", pair+`
 		2: open read=1
 		0: grow 'more' 65536
 		`+repeat(8, "0: set 'k%d' 'v' tier=1")+`
@@ -126,14 +126,14 @@ var shapes = []suite.Case{
 		1: refresh -> ok 2
 		0: check -> ok 0
 		1: check -> ok 0`),
-	script.Case("entry-is-free-when-all-have-left", suite.Full, "10 Retiring 6", pair+`
+	script.Case("entry-is-free-when-all-have-left", suite.Full, "10 Retiring a segment 6", pair+`
 		0: grow 'more' 65536
 		1: refresh -> ok 2
 		0: drain 1 -> ok 0
 		1: refresh -> ok 1
 		0: ~ entries -> ok 1
 		0: check -> ok 0`),
-	script.Case("drainer-killed", suite.Full, "20 Draining; 10 Draining", pair+`
+	script.Case("drainer-killed", suite.Full, "20 Draining; 10 Draining a segment", pair+`
 		0: grow 'more' 65536
 		`+repeat(8, "0: set 'k%d' 'v%d' tier=1 -> ok *")+`
 		1: refresh
@@ -144,7 +144,7 @@ var shapes = []suite.Case{
 		1: drain 1 -> ok _ / err _
 		`+repeat(8, "1: peek 'k%d' -> ok 'v%d' *")+`
 		1: ~ check -> ok 0`),
-	script.Case("publisher-killed", suite.Full, "10 Publishing; 9 Reap 2", pair+`
+	script.Case("publisher-killed", suite.Full, "10 Publishing a segment; 9 Reap 2", pair+`
 		0: crashafter 12 -> ok
 		0: & grow 'more' 65536
 		!gone 0
@@ -167,7 +167,7 @@ var shapes = []suite.Case{
 		2: set 'k' 'v' -> err retired
 		0: slab 'other' 65536 -> ok _
 		0: check -> ok 0`),
-	script.Case("application-segment", suite.Full, "10 Publishing", pair+`
+	script.Case("application-segment", suite.Full, "10 Publishing a segment", pair+`
 		0: publish 'mine' 8192 -> ok $seg
 		1: entries -> ok 2
 		| *

@@ -28,7 +28,7 @@ const (
 
 // sharing are cases of what one writes and others find, both ways.
 var sharing = []suite.Case{
-	script.Case("set-and-get", suite.Writer, "2 1; 13 Get; 14 Set", both+`
+	script.Case("set-and-get", suite.Writer, "2 Assumptions and guarantees 1; 13 Get; 14 Set", both+`
 		0: set 'a' '1' tag=3 -> ok $a
 		1: get 'a' -> ok '1' $a 0 0 3
 		1: set 'a' '2'*300 -> ok $b
@@ -128,7 +128,7 @@ var sharing = []suite.Case{
 		0: fill 'c' $c 'v' -> err claimlost
 		0: set 'k' 'v'
 		1: scan -> ok 1`),
-	script.Case("eviction-by-all", suite.Full, "16; 6 Order lru", pair+`
+	script.Case("eviction-by-all", suite.Full, "16 Cutoff eviction; 6 Order (lru)", pair+`
 		`+repeat(10, "0: set 'a%d' 'v' tag=1\n1: set 'b%d' 'v' tag=2")+`
 		0: scan -> ok 8
 		1: scan -> ok 8
@@ -139,7 +139,7 @@ var sharing = []suite.Case{
 		0: scan -> ok 0
 		0: check -> ok 0
 		1: check -> ok 0`),
-	script.Case("reader-beside-writers", suite.Writer, "9 Readers", both+`
+	script.Case("reader-beside-writers", suite.Writer, "9 Readers without a region", both+`
 		2: open read=1 -> ok - -
 		0: set 'k' 'v'
 		2: get 'k' -> ok 'v' *
@@ -160,7 +160,7 @@ var sharing = []suite.Case{
 		0: get 'k' -> no
 		0: set 'k' 'new'
 		1: get 'k' -> ok 'new' *`),
-	script.Case("made-by-the-other", suite.Full, "8; 6 Geometry", `
+	script.Case("made-by-the-other", suite.Full, "8 Opening a domain; 6 Geometry", `
 		1: open shards=4 entries=500 cell=192 maxkey=50 maxvalue=1000 order=s3fifo full=refuse stamp=7
 		0: open
 		0: set 'k'*50 'v'*1000 -> ok $v
@@ -169,7 +169,7 @@ var sharing = []suite.Case{
 		0: set 'k' 'v'*1001 -> err valuetoolong
 		0: check -> ok 0
 		1: check -> ok 0`),
-	script.Case("opened-at-once", suite.Full, "8 3; 8 5; 10 Slabs of a domain", `
+	script.Case("opened-at-once", suite.Full, "8 Opening 3; 8 Opening 5; 10 Slabs of a domain", `
 		0: & open shards=1 entries=64
 		1: & open shards=1 entries=64
 		2: & open shards=1 entries=64

@@ -10,7 +10,7 @@ import (
 // Suite returns the suite.
 func Suite() suite.Suite {
 	return suite.Suite{
-		Name: "peers", About: "several testees on one domain",
+		Name: "peers", About: "several testees on one domain", Parts: true,
 		Cases: func(suite.Options) ([]suite.Case, error) {
 			return slices.Concat(sharing, locking, deaths, doorbells(), stewards, shapes, together), nil
 		},

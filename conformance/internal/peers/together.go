@@ -14,8 +14,8 @@ import (
 // together are commands at random of several testees by turns, which all see alike
 // after each few.
 var together = []suite.Case{
-	{Name: "agree-lru", Level: suite.Full, Clauses: []string{"22 Agreement", "6 Order lru"}, Run: func(t *suite.T) { agree(t, "lru", false) }},
-	{Name: "agree-s3fifo", Level: suite.Full, Clauses: []string{"22 Agreement", "6 Order s3fifo"}, Run: func(t *suite.T) { agree(t, "s3fifo", false) }},
+	{Name: "agree-lru", Level: suite.Full, Clauses: []string{"22 Agreement", "6 Order (lru)"}, Run: func(t *suite.T) { agree(t, "lru", false) }},
+	{Name: "agree-s3fifo", Level: suite.Full, Clauses: []string{"22 Agreement", "6 Order (s3fifo)"}, Run: func(t *suite.T) { agree(t, "s3fifo", false) }},
 	{Name: "agree-tiers", Level: suite.Full, Clauses: []string{"22 Agreement", "20 Moves"}, Run: func(t *suite.T) { agree(t, "lru", true) }},
 	{Name: "same-alone", Level: suite.Full, Clauses: []string{"22 Agreement"}, Run: func(t *suite.T) { alike(t, "lru") }},
 	{Name: "same-alone-s3fifo", Level: suite.Full, Clauses: []string{"22 Agreement"}, Run: func(t *suite.T) { alike(t, "s3fifo") }},

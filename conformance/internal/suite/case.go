@@ -2,6 +2,7 @@ package suite
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,7 +45,7 @@ func ParseLevel(name string) (Level, error) {
 type Case struct {
 	Name    string
 	Level   Level    // what the testees have to offer
-	Clauses []string // sections and steps of PROTOCOL.md, as in "13 Get 3"
+	Clauses []string // SECTION NAME [STEP] of PROTOCOL.md, as in "13 Get 3"
 	Run     func(*T)
 }
 
@@ -53,6 +54,7 @@ type Suite struct {
 	Name  string
 	About string
 	Alone bool // a case is of one testee: it is run once for each, and else once for each mix
+	Parts bool // testees of a mix have parts of their own, as who dies and who recovers: its order counts
 	Cases func(Options) ([]Case, error)
 }
 
@@ -72,10 +74,15 @@ type Options struct {
 type Mix []testee.Program
 
 // String is the names of the testees.
-func (m Mix) String() string {
+func (m Mix) String() string { return strings.Join(m.names(), ",") }
+
+// sorted is the same for mixes of the same testees in any order.
+func (m Mix) sorted() string { return strings.Join(slices.Sorted(slices.Values(m.names())), ",") }
+
+func (m Mix) names() []string {
 	names := make([]string, len(m))
 	for i, p := range m {
 		names[i] = p.Name
 	}
-	return strings.Join(names, ",")
+	return names
 }

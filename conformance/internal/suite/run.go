@@ -127,11 +127,18 @@ func (p *Plan) jobs() ([]job, error) {
 
 // mixes returns what the suite is run with.
 func (s Suite) mixes(mixes []Mix) []Mix {
-	if !s.Alone {
+	if s.Parts {
 		return mixes
 	}
-	var alone []Mix
 	seen := make(map[string]bool)
+	if !s.Alone {
+		return slices.DeleteFunc(slices.Clone(mixes), func(m Mix) bool {
+			again := seen[m.sorted()]
+			seen[m.sorted()] = true
+			return again
+		})
+	}
+	var alone []Mix
 	for _, mix := range mixes {
 		for _, p := range mix {
 			if !seen[p.Name] {

@@ -197,12 +197,15 @@ func TestRun_CaseEnds_NothingIsLeft(t *testing.T) {
 	<-p.Gone()
 }
 
-func TestRun_Mixes_AloneIsOncePerProgram(t *testing.T) {
+func TestRun_Mixes_AreWhatTheSuiteTellsApart(t *testing.T) {
 	a, b := fake.Program("a", fake.Hello), fake.Program("b", fake.Hello)
 	c := script.Case("c", suite.Reader, "1", "0: get 'k'\n1: get 'k'\n2: get 'k'")
-	for _, alone := range []bool{false, true} {
-		p := plan(t, c, nil, suite.Mix{a, a}, suite.Mix{b, b}, suite.Mix{a, b})
-		p.Suites[0].Alone = alone
+	for _, of := range []struct {
+		alone, parts bool
+		want         string
+	}{{false, false, "a,a b,b a,b"}, {false, true, "a,a b,b a,b b,a"}, {true, false, "a b"}} {
+		p := plan(t, c, nil, suite.Mix{a, a}, suite.Mix{b, b}, suite.Mix{a, b}, suite.Mix{b, a})
+		p.Suites[0].Alone, p.Suites[0].Parts = of.alone, of.parts
 		results, err := suite.Run(context.Background(), p)
 		if err != nil {
 			t.Fatal(err)
@@ -211,12 +214,8 @@ func TestRun_Mixes_AloneIsOncePerProgram(t *testing.T) {
 		for i := range results {
 			mixes = append(mixes, results[i].Mix)
 		}
-		want := "a,a b,b a,b"
-		if alone {
-			want = "a b"
-		}
-		if got := strings.Join(mixes, " "); got != want {
-			t.Errorf("%q, not %q", got, want)
+		if got := strings.Join(mixes, " "); got != of.want {
+			t.Errorf("%q, not %q", got, of.want)
 		}
 	}
 }

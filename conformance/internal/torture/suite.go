@@ -14,7 +14,7 @@ func Suite() suite.Suite {
 		Cases: func(suite.Options) ([]suite.Case, error) {
 			return []suite.Case{{
 				Name: "kills", Level: suite.Full, Run: run,
-				Clauses: []string{"2", "12", "13", "14", "15", "16", "17", "20"},
+				Clauses: []string{"2 Assumptions and guarantees", "12 Locks", "13 Lookup", "14 Writing", "15 Claims", "16 Cutoff eviction", "17 Rebuild", "20 Tiers"},
 			}}, nil
 		},
 	}

@@ -15,7 +15,7 @@ import (
 type field struct {
 	at, n uint64
 	name  string
-	doc   string
+	says  func(word uint64) string
 }
 
 // fields lays a struct over a place in a file.
@@ -26,10 +26,10 @@ func fields(of string, at uint64, label string) (out []field) {
 			if f.Count > 1 {
 				name += fmt.Sprintf("[%d]", i)
 			}
-			out = append(out, field{at + f.Offset + i*f.Width, f.Width, name, f.Doc})
+			out = append(out, field{at + f.Offset + i*f.Width, f.Width, name, func(word uint64) string { return meaning(of, f, i, word) }})
 		}
 	}
-	return out
+	return append(out, field{at: at + layout.Structs[of].Size}) // of no bytes: what follows begins a row
 }
 
 // controlFields are all fields of the control segment.
@@ -63,11 +63,19 @@ func (im *image) slabFields(s *slabImage) []field {
 		}
 		for i := range uint64(s.geo.Cells) {
 			cell := at + s.at.cells + i*uint64(s.geo.CellSize)
+			state := binary.LittleEndian.Uint64(b[cell:]) & layout.VersionStateMask
 			kind := "CellHeader"
-			if binary.LittleEndian.Uint64(b[cell:])&layout.VersionStateMask == layout.VersionPart && !im.heads[fmt.Sprint(s.id, cell)] {
+			if state == layout.VersionPart && !im.heads[fmt.Sprint(s.id, cell)] {
 				kind = "TailHeader"
 			}
-			out = append(out, fields(kind, cell, fmt.Sprintf("%s cell %d %s", label, i+1, kind))...)
+			header := fields(kind, cell, fmt.Sprintf("%s cell %d %s", label, i+1, kind))
+			if state == layout.VersionFree { // the rest is left over, of a head or a tail
+				header = slices.DeleteFunc(header, func(f field) bool {
+					return f.at != cell+layout.OffsetCellHeaderVersion && f.at != cell+layout.OffsetCellHeaderChain
+				})
+				header[1].says = func(uint64) string { return "next free cell" }
+			}
+			out = append(out, header...)
 		}
 	}
 	return out
@@ -85,7 +93,7 @@ func text(w *strings.Builder, name string, b []byte, all []field) {
 		loose(w, b, end, f.at)
 		end = f.at + f.n
 		if raw := b[f.at:end]; !zero(raw) {
-			fmt.Fprintf(w, "%06x  %-24s # %s = %s: %s\n", f.at, spaced(raw), f.name, number(raw), brief(f.doc))
+			fmt.Fprintf(w, "%06x  %-24s # %s = %s: %s\n", f.at, spaced(raw), f.name, number(raw), f.says(word(raw)))
 		}
 	}
 	loose(w, b, end, uint64(len(b)))
@@ -105,25 +113,20 @@ func loose(w *strings.Builder, b []byte, from, to uint64) {
 	}
 }
 
-// brief is what a field's description begins with.
-func brief(doc string) string {
-	if i := strings.IndexAny(doc, ",;:("); i > 0 {
-		doc = doc[:i]
-	}
-	return strings.TrimSpace(doc)
-}
-
 func zero(b []byte) bool { return !slices.ContainsFunc(b, func(x byte) bool { return x != 0 }) }
 
 func spaced(b []byte) string { return fmt.Sprintf("% x", b) }
 
-func number(raw []byte) string {
-	var n uint64
+func word(raw []byte) (n uint64) {
 	for i, x := range raw {
 		n |= uint64(x) << (8 * i)
 	}
-	if n < 1<<20 {
-		return fmt.Sprint(n)
+	return n
+}
+
+func number(raw []byte) string {
+	if n := word(raw); n >= 1<<20 {
+		return fmt.Sprintf("%#x", n)
 	}
-	return fmt.Sprintf("%#x", n)
+	return fmt.Sprint(word(raw))
 }

@@ -22,7 +22,7 @@ func spoilt(how func(im *image, s *slabImage)) func() *image {
 func damaged() []plan {
 	free := " => no | err busy | err corrupt"
 	mend := func(looks ...string) []string {
-		return slices.Concat([]string{openIt, "check => ok +"}, looks, []string{"rebuild", "check => ok 0", "dump", "scan", "set 7a 7a", "get 7a", "evict 18446744073709551615 1", "scan", "check => ok 0", "close"})
+		return slices.Concat([]string{openIt, "check => ok +"}, looks, []string{"rebuild", "check => ok 0", "dump", "scan", "set 7a 7a", "get 7a"}, tail)
 	}
 	one := func(name, about string, looks []string, how func(im *image, s *slabImage)) plan {
 		return plan{name: "damaged-" + name, about: about, clauses: "19 Untrusted numbers; 17 Rebuild", make: spoilt(how), scripts: alone(mend(looks...)...)}
@@ -53,7 +53,7 @@ func damaged() []plan {
 				shm.At[layout.TailHeader](im.main().seg.Window(), im.main().cellAt(c.Chain.Load())).Chain.Store(c.Chain.Load())
 				return im
 			},
-			scripts: alone(slices.Concat([]string{openIt, "check => ok +"}, peeks("b"), []string{"rebuild", "check => ok 0", "dump", "scan", "close"})...),
+			scripts: alone(mend(peeks("b")...)...),
 		},
 		one("length", "The value of a is said to be longer than MaxValue: the record is given up.", append(others, "peek 61"+free), func(_ *image, s *slabImage) {
 			s.cell(s.find("a")).ValueLength.Store(s.geo.MaxValue + 1)
@@ -95,7 +95,7 @@ func damaged() []plan {
 				c.DomainClock.Store(1 << 60)
 				return im
 			},
-			scripts: alone(slices.Concat([]string{openIt}, peeks("never", "past", "later"), []string{"scan", "check", "close"})...),
+			scripts: alone(script(append(peeks("never", "past", "later"), "scan")...)...),
 		},
 	}
 }
@@ -103,7 +103,7 @@ func damaged() []plan {
 // header returns a plan of an image that is not to be opened.
 func header(name, about, answer string, how func(im *image)) plan {
 	return plan{
-		name: "refused-" + name, about: about, clauses: "3 Versions; 8 Opening 6; 19 Untrusted numbers",
+		name: "refused-" + name, about: about, clauses: "3 Versions and constants; 8 Opening 6; 19 Untrusted numbers",
 		make: func() *image {
 			im := smallImage()
 			how(im)

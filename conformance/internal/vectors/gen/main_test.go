@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/flagstone-shm/flagstone/conformance/internal/suite"
 	"github.com/flagstone-shm/flagstone/conformance/internal/vectors"
 )
 
@@ -38,6 +41,17 @@ func TestVectors_Regenerated_Same(t *testing.T) {
 		got, _ := os.ReadFile(filepath.Join(kept, name))
 		if string(got) != string(want) {
 			t.Errorf("%s is not what make vectors makes", name)
+		}
+	}
+}
+
+// Whatever opens an image looks at all of it in the end.
+func TestPlans_FullScript_EndsWithTheTail(t *testing.T) {
+	for _, p := range plans() {
+		script := p.scripts[suite.Full]
+		ends := len(script) > len(tail) && slices.Equal(script[len(script)-len(tail):], tail)
+		if ends == strings.HasPrefix(p.name, "refused-") {
+			t.Errorf("%s ends with %q", p.name, script[max(0, len(script)-len(tail)):])
 		}
 	}
 }

@@ -18,16 +18,17 @@ const (
 	lookIt = "open DIR NAME read=1"
 )
 
-// script is opening, lookups, what is looked at before and after a rebuild, and the
-// eviction of what was unused for longest. What the
-// testee stamps on the way it may stamp with one time: a rebuild then orders by version,
+// tail is how a full peer ends with every image that it opens: what is looked at before
+// and after a rebuild, and the eviction of what was unused for longest. What the testee
+// stamps on the way it may stamp with one time: a rebuild then orders by version,
 // so of two records the one that is used later has to be the one written later.
-func script(looks ...string) []string {
-	return slices.Concat([]string{openIt}, looks, []string{
-		"stat", "check", "dump", "rebuild", "check => ok 0", "dump", "scan",
-		"evict 18446744073709551615 1", "scan", "close",
-	})
+var tail = []string{
+	"stat", "check", "dump", "rebuild", "check => ok 0", "dump", "scan",
+	"evict 18446744073709551615 1", "scan", "check => ok 0", "close",
 }
+
+// script is opening, lookups and whatever else, and the tail.
+func script(looks ...string) []string { return slices.Concat([]string{openIt}, looks, tail) }
 
 // peeks are lookups that leave no trace.
 func peeks(keys ...string) (lines []string) {

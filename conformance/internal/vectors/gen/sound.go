@@ -207,7 +207,7 @@ func sound() []plan {
 		},
 		{
 			name: "expired", about: "Records that expired in 1970, one of which may be served as stale for 65,535 s, which are over; one without expiry; one of the year 8000.",
-			clauses: "6 Expiry; 13 Lookup; 18 Time", make: expired,
+			clauses: "6 Expiry and user tag; 13 Lookup; 18 Time", make: expired,
 			scripts: levels(script(append(peeks("never", "past", "pastStale", "later"), "stale "+k("pastStale"), "stale "+k("later"),
 				"touch "+k("past")+" 0", "touch "+k("never")+" 190288396800001", "add "+k("past")+" 31", "dump")...), peeks("never", "past", "pastStale", "later")...),
 		},
@@ -230,12 +230,11 @@ func sound() []plan {
 		{
 			name: "claimed", about: "Claims: of a process that is dead, though its deadline is far; a failed one that holds for all until the year 8000; a failed one whose time is over.",
 			clauses: "15 Judging; 15 Claim; 9 Reap", make: claimed,
-			scripts: levels(slices.Concat([]string{openIt}, peeks("loading", "failed", "shortly"), []string{
-				"scan", "stat", "check", "dump", "claim " + k("failed") + " 60000",
-				"claim " + k("loading") + " 60000", "claim " + k("loading") + " 60000", "dump", "fill " + k("loading") + " 6144 31", "peek " + k("loading"),
-				"claim " + k("shortly") + " 60000", "release " + k("shortly") + " 8192", "release " + k("shortly") + " 8192", "set " + k("failed") + " 32",
-				"check", "dump", "rebuild", "dump", "close",
-			}), peeks("loading", "failed", "shortly")...),
+			scripts: levels(script(append(peeks("loading", "failed", "shortly"),
+				"scan", "stat", "check", "dump", "claim "+k("failed")+" 60000",
+				"claim "+k("loading")+" 60000", "claim "+k("loading")+" 60000", "dump", "fill "+k("loading")+" 6144 31", "peek "+k("loading"),
+				"claim "+k("shortly")+" 60000", "release "+k("shortly")+" 8192", "release "+k("shortly")+" 8192", "set "+k("failed")+" 32",
+			)...), peeks("loading", "failed", "shortly")...),
 		},
 		{
 			name: "s3fifo", about: "The s3fifo order: a and b were used in the small queue, c was not; the key g has left a ghost.",
@@ -256,16 +255,16 @@ func sound() []plan {
 		},
 		{
 			name: "full-evict", about: "A full slab in the lru order: what was not used for longest makes room.", clauses: "14 Make room; 6 Order (lru)",
-			make: full(slab.Evict, slab.LRU), scripts: levels(script("set 7a 31", "dump", "set 7a "+k(long[:40]), "dump", "set 79 "+k(long), "dump"), peeks("a", "h")...),
+			make: full(slab.Evict, slab.LRU), scripts: levels(script(append(peeks("a", "h"), "set 7a 31", "dump", "set 7a "+k(long[:40]), "dump", "set 79 "+k(long), "dump")...), peeks("a", "h")...),
 		},
 		{
 			name: "full-s3fifo", about: "A full slab in the s3fifo order: the oldest of the small queue makes room, and leaves a ghost, by which it comes back to the main queue.",
 			clauses: "14 Make room; 6 Order (s3fifo); 6 Ghosts",
-			make:    full(slab.Evict, slab.S3FIFO), scripts: levels(script("set 7a 31", "dump", "set 61 32", "dump", "set 79 31", "dump"), peeks("a", "h")...),
+			make:    full(slab.Evict, slab.S3FIFO), scripts: levels(script(append(peeks("a", "h"), "set 7a 31", "dump", "set 61 32", "dump", "set 79 31", "dump")...), peeks("a", "h")...),
 		},
 		{
 			name: "full-refuse", about: "A full slab that refuses: what is there can be replaced, and nothing is added.", clauses: "14 Make room; 21 Errors",
-			make: full(slab.Refuse, slab.LRU), scripts: levels(script("set 7a 31", "set 61 32", "add 79 31", "claim 79 60000", "del 62", "set 7a 31", "dump"), peeks("a", "h")...),
+			make: full(slab.Refuse, slab.LRU), scripts: levels(script(append(peeks("a", "h"), "set 7a 31", "set 61 32", "add 79 31", "claim 79 60000", "del 62", "set 7a 31", "dump")...), peeks("a", "h")...),
 		},
 		{
 			name: "full-tiers", about: "Two full tiers: what makes room above goes down, and what makes room below is evicted.", clauses: "14 Make room; 20 Moves",
@@ -283,17 +282,17 @@ func sound() []plan {
 				im.entry(1).State.Store(1<<layout.EntryDrainsShift | layout.EntryDraining)
 				return im
 			},
-			scripts: levels(append(slices.Concat([]string{openIt}, peeks("low", "lower", "mid", "top")), "entries", "age 0 1 99999999 9 => err full | ok 0",
-				"drain 1", "refresh", "check", "dump", "close"), peeks("low", "lower", "mid", "top")...),
+			scripts: levels(script(append(peeks("low", "lower", "mid", "top"), "entries", "age 0 1 99999999 9 => err full | ok 0",
+				"drain 1", "refresh")...), peeks("low", "lower", "mid", "top")...),
 		},
 		{
 			name: "independent", about: "An independent slab beside the primary one, with a key of the same bytes.", clauses: "10 Slabs of a domain; 20 Moves between stacks",
 			make: independent,
-			scripts: levels(slices.Concat([]string{openIt}, peeks("a"), []string{
-				"entries", "close", openIt + " slab=6f74686572", "peek 61", "scan", "dump",
+			scripts: levels(script(append(peeks("a"),
+				"entries", "close", openIt+" slab=6f74686572", "peek 61", "scan", "dump",
 				"close", openIt, "move 6f74686572 - 9", "peek 61", "dump", "retire 6f74686572",
-				"close", openIt + " slab=6f74686572 => err noslab", openIt, "peek 61", "close",
-			}), peeks("a")...),
+				"close", openIt+" slab=6f74686572 => err noslab", openIt, "peek 61",
+			)...), peeks("a")...),
 		},
 	}
 }

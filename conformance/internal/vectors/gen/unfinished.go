@@ -157,7 +157,7 @@ func unfinished() []plan {
 				im.main().shard(0).Live.Store(9)
 				return im
 			},
-			scripts: alone(openIt, "set 65 35", "stat", "check", "dump", "close"),
+			scripts: alone(script(append([]string{"set 65 35"}, all...)...)...),
 		},
 		{
 			name: "dead-creating", about: "A process died while it made a segment: its entry is CREATING, and there is no file. It is taken back.",
@@ -171,7 +171,7 @@ func unfinished() []plan {
 				e.State.Store((deadRegion+1)<<layout.EntryRegionShift | layout.EntryCreating)
 				return im
 			},
-			scripts: alone(openIt, "reap => ok 0 | ok 1", "entries", "check", "close"),
+			scripts: alone(script(append([]string{"reap => ok 0 | ok 1", "entries"}, all...)...)...),
 		},
 	}
 	return plans
