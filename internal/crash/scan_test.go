@@ -24,7 +24,7 @@ const module = "github.com/flagstone-shm/flagstone"
 
 // notLibrary are the folders whose packages are not scanned: what passes no step, and
 // programs, which change what is shared through the library alone.
-var notLibrary = []string{"internal/step", "internal/layout", "internal/rules", "internal/crash", "cmd", "examples", "fuzz"}
+var notLibrary = []string{"internal/step", "internal/layout", "internal/rules", "internal/crash", "internal/dump", "cmd", "conformance", "examples", "fuzz"}
 
 // source is the library's sources with the tag steps, parsed and with their types.
 type source struct {

@@ -283,7 +283,7 @@ static inline flagstone_status stored_key_begin(struct flagstone *h, const flags
 		stored->key = key_make(h->stack, stored->near, 8, FS_FlagHashKey);
 		return FLAGSTONE_OK;
 	}
-	if (unlikely(key->length > h->stack->max_key))
+	if (unlikely(key->length > h->stack->max_key && make))
 		return fail(FLAGSTONE_KEYTOOLONG, "a key of %zu bytes, the limit is %u", key->length, h->stack->max_key);
 	stored->key = key_make(h->stack, key->bytes, key->length, 0);
 	return FLAGSTONE_OK;
