@@ -23,7 +23,6 @@ type fake struct {
 	mu      sync.Mutex
 	slabs   map[string]map[string]*record
 	version uint64
-	tags    map[string]map[string]bool
 	claims  map[string]*seized
 	mutexes map[string]*fakePeer
 	turn    int

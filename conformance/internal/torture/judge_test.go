@@ -38,7 +38,6 @@ func TestRegister_PossibleOrder_NothingWrong(t *testing.T) {
 		s := newSubject(own, 0, 0, 1)
 		var there *write // what is there now
 		var version uint64
-		var open []*write                           // sent, and not acknowledged
 		span := func(at moment) (from, to moment) { // around an instant
 			return at - moment(rapid.IntRange(0, 30).Draw(t, "before")), at + moment(rapid.IntRange(0, 30).Draw(t, "after"))
 		}
@@ -52,7 +51,6 @@ func TestRegister_PossibleOrder_NothingWrong(t *testing.T) {
 				version++
 				w.version = version
 				if rapid.IntRange(0, 3).Draw(t, "killed") == 0 {
-					open = append(open, w)
 					w.version = 0
 					w.done = to
 				} else {

@@ -19,8 +19,7 @@ type life struct {
 	claims map[*claim]*subject // that it holds
 	mutex  int                 // that it holds, or 0
 	domain uint64              // domain time, when it last asked
-	leads  bool
-	doomed bool // it is about to crash
+	doomed bool                // it is about to crash
 }
 
 // add adds a command to the burst.

@@ -17,6 +17,9 @@ func (l *life) increment() {
 	s.mu.Unlock()
 	l.add(&op{event: l.event(), line: "incr " + s.word + " 1", on: s, judge: func(o *op, a testee.Answer) (wrong string) {
 		w, wrong := words(a, 1)
+		if wrong != "" {
+			return wrong
+		}
 		sum, err := strconv.ParseInt(w[0], 10, 64)
 		if err != nil {
 			return "not understood: " + a.String()
