@@ -86,7 +86,7 @@ func TestVersions_SideBySide_MinorShareMajorDoNot(t *testing.T) {
 		// A field more, which the one that knows it writes, and a death before a record is live.
 		"internal/layout/gen/main.go": {"	if err := check(s); err != nil {", `	for i := range s.Structs {
 			if s.Structs[i].Name == "Region" {
-				f := Field{Name: "Added", Type: "u64", Offset: 168, Writer: "owner", Doc: "new", Since: s.Minor}
+				f := Field{Name: "Added", Type: "u64", Offset: 168, Writer: "owner", Order: "before CLAIMED", Initial: "0", Doc: "new", Since: s.Minor}
 				at := slices.IndexFunc(s.Structs[i].Fields, func(g Field) bool { return g.Offset > f.Offset })
 				s.Structs[i].Fields = slices.Insert(s.Structs[i].Fields, at, f)
 			}
