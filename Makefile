@@ -36,12 +36,12 @@ test: go-version ## every test, the race run, 30 s of torture in Go and mixed wi
 	$(GO) test -race -short $(PACKAGES)
 	$(GO) test -tags steps -v ./internal/crash
 	$(GO) run ./cmd/flagstone torture --seconds 30
-	@if command -v cc >/dev/null; then $(MAKE) -C clients/c test; else echo "the C client is not tested: it needs a C compiler"; fi
+	@if command -v cc >/dev/null; then $(MAKE) -C clients/c -j2 test FUZZ_SECONDS=5; else echo "the C client is not tested: it needs a C compiler"; fi
 	$(GO) run ./conformance --mix $(MIXED) --suite vectors,peer,peers
 	$(GO) run ./conformance --mix $(MIXED) --suite fuzz --seconds 5 --seed 1 # what is the same each time; make conformance goes further
 	$(GO) run ./conformance --mix $(MIXED) --suite torture --seconds 30
 	cd bench && $(GO) test ./...
-	$(MAKE) fuzz FUZZTIME=5s
+	$(MAKE) fuzz FUZZTIME=3s
 	@if command -v spin >/dev/null && command -v cc >/dev/null; then $(MAKE) models; \
 	else echo "the models are not checked: they need spin and a C compiler (Debian: apt install spin gcc)"; fi
 

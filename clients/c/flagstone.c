@@ -8,10 +8,6 @@
 
 #include "flagstone.h"
 
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
-
 #include "src/layout.h"
 
 #include "src/hash.h"

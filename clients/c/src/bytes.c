@@ -14,6 +14,9 @@
 #if !defined(__x86_64__)
 #define BYTES_BY_WORDS 1
 #endif
+#ifndef BYTES_BY_WORDS
+#include <emmintrin.h>
+#endif
 
 static inline _Atomic(uint64_t) *bytes_word(const unsigned char *cell, size_t offset)
 {
