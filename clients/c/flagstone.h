@@ -47,7 +47,7 @@ typedef enum flagstone_status {
 	FLAGSTONE_NO = 1,       /* a negative answer, nothing was changed */
 	FLAGSTONE_BUSY,         /* a lock or a peer was in the way for longer than the patience: try again */
 	FLAGSTONE_FULL,         /* no room, where nothing may be evicted */
-	FLAGSTONE_KEYTOOLONG,   /* the key is longer than the slab's limit */
+	FLAGSTONE_KEYTOOLONG,   /* the key to be stored is longer than the slab's limit; to a lookup it is a miss */
 	FLAGSTONE_VALUETOOLONG, /* the value is longer than the slab's limit */
 	FLAGSTONE_TOOLARGE,     /* key and value together do not fit */
 	FLAGSTONE_NOTCOUNTER,   /* the value is not one of 8 bytes */

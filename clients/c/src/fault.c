@@ -40,11 +40,13 @@ static void fault_chain(int signal, siginfo_t *info, void *context)
 	else if (fault_before.sa_handler != SIG_DFL && fault_before.sa_handler != SIG_IGN)
 		fault_before.sa_handler(signal);
 	else {
-		/* The access happens again when this returns, and takes the default way. */
+		/* The access happens again when this returns, and takes the default way; a signal that was sent does not. */
 		struct sigaction usual;
 		memset(&usual, 0, sizeof usual);
 		usual.sa_handler = SIG_DFL;
 		sigaction(signal, &usual, NULL);
+		if (info->si_code <= 0)
+			raise(signal);
 	}
 }
 

@@ -259,6 +259,7 @@ static void region_leave(struct domain *d)
 {
 	struct FS_Region *r = d->own;
 	_Atomic(uint64_t) *words = region_words(r);
+	atomic_store(&r->Flags, 0);
 	for (uint32_t i = 0; i < d->shape.held + d->shape.mapped; i++)
 		atomic_store(&words[i], 0);
 	entries_finish(d);

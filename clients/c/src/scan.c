@@ -17,9 +17,10 @@ struct page {
 	uint32_t tier;               /* being walked */
 	struct page_record *item;
 	size_t count, room;
+	size_t most;                 /* records there can be: a chain bent into a ring has more */
 	unsigned char *bytes;
 	size_t used, bytes_room;
-	bool no_memory;
+	bool no_memory, endless;
 };
 
 static bool page_grow(struct page *p, size_t n)
@@ -96,6 +97,10 @@ static bool page_take(void *context, const struct found *found, uint64_t hash, c
 	(void)hash;
 	if (page_has(p, found, key)) /* it is on its way down */
 		return true;
+	if (p->count == p->most) {
+		p->endless = true;
+		return false;
+	}
 	if (!page_grow(p, (size_t)found->key_length + found->value_length)) {
 		p->no_memory = true;
 		return false;
@@ -109,7 +114,9 @@ static bool page_take(void *context, const struct found *found, uint64_t hash, c
 static flagstone_status page_walk(flagstone *h, struct view *view, struct page *p)
 {
 	p->count = p->used = 0;
+	p->endless = false;
 	for (p->tier = 0; p->tier < view->tiers; p->tier++) {
+		p->most = p->count + view->slab[p->tier]->geometry.cells;
 		uint32_t buckets = view->slab[p->tier]->geometry.buckets;
 		uint64_t bucket = (uint64_t)p->first * buckets >> 32, end = (uint64_t)p->last * buckets >> 32;
 		for (; bucket <= end; bucket++) {
@@ -117,6 +124,8 @@ static flagstone_status page_walk(flagstone *h, struct view *view, struct page *
 				lookup_chain(h->stack, view, p->shard, p->tier, (uint32_t)bucket, p->first, p->last, page_take, p);
 			if (p->no_memory)
 				return fail(FLAGSTONE_NOMEMORY, "no memory for a page of a scan");
+			if (p->endless)
+				return FLAGSTONE_BUSY;
 			if (status != FLAGSTONE_OK)
 				return status;
 		}

@@ -63,9 +63,20 @@ static void Scan_EveryRecord_OnceWithoutIdsAndClaims(void)
 	test_end(h);
 }
 
+static void Scan_MoreRecordsThanCells_BeginsAgain(void)
+{
+	struct page page = {.most = 2};
+	struct found found = {.key_length = 1, .value_length = 1, .version = 1024};
+	for (int i = 0; i < 2; i++)
+		expect(page_take(&page, &found, 0, "a", "1"));
+	expect(!page.endless);
+	expect(!page_take(&page, &found, 0, "a", "1") && page.endless);
+	page_free(&page);
+}
+
 static void Scan_MoveUnderWay_YieldsTheUpperCopyOnly(void)
 {
-	struct page page = {0};
+	struct page page = {.most = 4};
 	struct found found = {.key_length = 1, .value_length = 1, .version = 1024};
 	expect(page_take(&page, &found, 0, "a", "1"));
 	page.tier = 1;

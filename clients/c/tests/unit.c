@@ -69,6 +69,7 @@ static const struct {
 	TEST(Load_ManyThreads_ComputeOnce),
 	TEST(Load_DeadLoader_IsFollowedAtOnce),
 	TEST(Scan_EveryRecord_OnceWithoutIdsAndClaims),
+	TEST(Scan_MoreRecordsThanCells_BeginsAgain),
 	TEST(Scan_MoveUnderWay_YieldsTheUpperCopyOnly),
 	TEST(Evict_Cutoff_TakesTheOldestUpToTheLimit),
 	TEST(Evict_Limit_TakesTheOldestFirst),
