@@ -115,21 +115,18 @@ func (o *Order) Restore(n uint32) error {
 // s3fifo order, in which turns stand still and hits move nothing, only puts right a
 // turn that was damaged.
 func (o *Order) Promote(n uint32) error {
-	move := o.forward
+	move, kept := o.forward, uint64(0) // of the count
 	if o.raise != 0 {
-		move = o.cell
+		move, kept = o.cell, layout.RecencyCountMask
 	}
 	c, err := move(n)
 	if err != nil {
 		return err
 	}
-	old, count := c.Recency.Load(), uint64(0)
-	if o.raise != 0 {
-		count = old & layout.RecencyCountMask
-	}
+	old := c.Recency.Load()
 	// Pairs with Touch: a reader that stamps in between keeps its stamp, and the
 	// record is promoted once more.
-	c.Recency.CompareAndSwap(old, Recency(Stamp(old), o.head.Turn.Load())|count)
+	c.Recency.CompareAndSwap(old, Recency(Stamp(old), o.head.Turn.Load())|old&kept)
 	return nil
 }
 

@@ -370,7 +370,7 @@ typedef struct flagstone_peer {
 /* Calls each for every region that is not free until it returns false. */
 flagstone_status flagstone_peers(flagstone *handle, bool (*each)(void *context, const flagstone_peer *peer), void *context);
 
-/* Cleans up after the dead; *reaped is how many regions. The service thread does so by itself. */
+/* Cleans up after the dead; *reaped is how many regions. A steward does so by itself, and whoever finds no free region. */
 flagstone_status flagstone_reap(flagstone *handle, uint64_t *reaped);
 
 /* Stores the application's 32 state flags of this handle's region, for peers to see. */
